@@ -1,0 +1,48 @@
+# Every target makes .venv first when it is missing or older than what it is made from.
+PYTHON ?= python3
+BIN := .venv/bin
+GPU := $(shell command -v nvidia-smi >/dev/null 2>&1 && nvidia-smi >/dev/null 2>&1 && echo ",gpu")
+
+.PHONY: help install demo run test check fmt bench clean
+
+help:
+	@echo "make demo    tune the starter model, measure it, ask it (no GPU, no account; some minutes)"
+	@echo "make run     serve the app on http://127.0.0.1:7860"
+	@echo "make test    the tests, less the slow ones"
+	@echo "make check   lint, format, types and all tests"
+	@echo "make install only make .venv (with Unsloth where nvidia-smi answers)"
+
+install: .venv/.installed
+
+.venv/.installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' || \
+	  { echo "medcot needs Python 3.11 or 3.12; say which: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade "pip>=25"
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev$(GPU)]"
+	touch $@
+
+demo: .venv/.installed
+	$(BIN)/medcot quickstart
+
+run: .venv/.installed
+	$(BIN)/python app.py
+
+test: .venv/.installed
+	$(BIN)/python -m pytest -m "not slow"
+
+check: .venv/.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest
+
+fmt: .venv/.installed
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: .venv/.installed
+	$(BIN)/python benchmarks/startup.py
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache build *.egg-info

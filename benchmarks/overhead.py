@@ -1,0 +1,132 @@
+"""What the run directory costs a training step: medcot's training against the bare SFTTrainer with the same arguments.
+
+    python benchmarks/overhead.py [--model FOLDER] [--steps 20] [--rounds 5]
+
+Both train the same records in the same order from the same weights, in turns (bare, medcot, medcot, bare, ...), in one
+process; what other programs on the machine do falls on both. Counted is from the first step's beginning to the end of
+training: losses are logged at each step and one checkpoint is saved, by both; medcot's is hashed and flushed as well.
+Printed are the ratios of wall and of processor time, median of the rounds, and the share of the wall time that was
+spent inside medcot's own callbacks, which noise cannot hide.
+"""
+
+import argparse
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from medcot import data, recipes
+from medcot.engine import checkpoints, models, observer, training
+from medcot.engine.backends.peft import PeftBackend
+from medcot.prompts import make_contract
+from medcot.runs import RunStore
+from medcot.settings import RunSettings
+
+from transformers import TrainerCallback, trainer  # isort: skip
+from trl import SFTTrainer  # isort: skip
+
+
+class Clock(TrainerCallback):
+    """(wall seconds, processor seconds) of each training in turn."""
+
+    read: list[tuple[float, float]] = []  # noqa: RUF012  # one for the whole program
+    began: tuple[float, float] | None = None
+
+    def on_step_begin(self, *_: Any, **__: Any) -> None:
+        self.began = self.began or (time.perf_counter(), time.process_time())
+
+    def on_train_end(self, *_: Any, **__: Any) -> None:
+        assert self.began
+        Clock.read.append((time.perf_counter() - self.began[0], time.process_time() - self.began[1]))
+
+
+class Inside:
+    """Wall seconds within the functions given to `watch`, counted once where they nest."""
+
+    seconds, depth = 0.0, 0
+
+    def watch(self, owner: Any, name: str) -> None:
+        original = getattr(owner, name)
+
+        def timed(*arguments: Any, **named: Any) -> Any:
+            started, self.depth = time.perf_counter(), self.depth + 1
+            try:
+                return original(*arguments, **named)
+            finally:
+                self.depth -= 1
+                self.seconds += 0.0 if self.depth else time.perf_counter() - started
+
+        setattr(owner, name, timed)
+
+
+class NoStop:
+    requested = False
+
+    def graceful(self) -> Any:
+        return tempfile.TemporaryDirectory()
+
+
+def bare(settings: RunSettings, folder: Path) -> None:
+    """The same arguments, model, adapter and records, and nothing of medcot around them."""
+    split, backend, t = data.load(settings.data), PeftBackend(), settings.training
+    local = models.resolve(settings.model, lambda _: None)
+    base, tokenizer = backend.load(local, settings.model, max_length=t.max_length)
+    contract = make_contract(settings.prompt, tokenizer)
+    model = backend.attach(base, settings.lora, seed=t.seed, checkpointing=t.gradient_checkpointing)
+    sets = [
+        training.as_dataset(training.encode(part, tokenizer, contract, settings))
+        for part in (split.train, split.held_out)
+    ]
+    SFTTrainer(
+        model=model,
+        args=training.trainer_arguments(settings, folder, base.dtype),
+        train_dataset=sets[0],
+        eval_dataset=sets[1],
+        processing_class=tokenizer,
+    ).train()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="starter")
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--rounds", type=int, default=5)
+    given = parser.parse_args()
+    pairs = [f"model.id={given.model}", "training.micro_batch=1", f"training.max_steps={given.steps}"]
+    pairs += [
+        "training.sample_tokens=0",
+        "data.held_out=1",
+        f"training.save_steps={given.steps}",
+        "training.validate_steps=1000000",
+    ]
+    settings = recipes.compose("starter", None, pairs)
+    trainer.DEFAULT_CALLBACKS.append(Clock)
+    inside = Inside()
+    for name in ("on_train_begin", "on_step_end", "on_log", "on_save"):
+        inside.watch(observer.Observer, name)
+    inside.watch(checkpoints, "keep")
+    ratios, shares = [], []
+    for turn in range(given.rounds):
+        with tempfile.TemporaryDirectory() as folder:
+            spent: dict[str, tuple[float, float]] = {}
+            for who in ("bare", "medcot") if turn % 2 == 0 else ("medcot", "bare"):
+                inside.seconds = 0.0
+                if who == "bare":
+                    bare(settings, Path(folder) / "bare")
+                else:
+                    run = RunStore(Path(folder) / "runs").create(settings)
+                    training.train(run, settings, PeftBackend(), run.append, NoStop())
+                    shares.append(inside.seconds / Clock.read[-1][0])
+                spent[who] = Clock.read[-1]
+        ratios.append([spent["medcot"][i] / spent["bare"][i] for i in (0, 1)])
+        print(f"round {turn + 1}: wall x{ratios[-1][0]:.3f}, processor x{ratios[-1][1]:.3f}, inside {shares[-1]:.2%}")
+    wall, processor = (statistics.median(r[i] for r in ratios) for i in (0, 1))
+    print(
+        f"median of {given.rounds}: wall x{wall:.3f}, processor x{processor:.3f}, inside medcot's callbacks "
+        f"{statistics.median(shares):.2%}"
+    )
+
+
+if __name__ == "__main__":
+    main()

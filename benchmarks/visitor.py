@@ -1,0 +1,137 @@
+"""A visitor of the page without a browser: the same requests that the page's own script sends when somebody asks."""
+
+import json
+import re
+import secrets
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from html import unescape
+from typing import Any
+
+import httpx
+
+
+@dataclass
+class Asked:
+    """One question's way: the notes that were shown, and both answers as they stood at the end, or what went wrong."""
+
+    question: str
+    began: float
+    notes: list[str] = field(default_factory=list)
+    answers: tuple[str, str] = ("", "")
+    endings: tuple[str, str] = ("", "")
+    first_piece: float | None = None  # when the model took it up
+    ended: float = 0.0
+    error: str = ""
+
+
+class Visitor:
+    """One open page. `close` is the closing of its tab."""
+
+    def __init__(self, url: str, run: str, new_tokens: int, temperature: float = 0.0):
+        self.session = secrets.token_hex(6)
+        self._http = httpx.Client(base_url=url, timeout=httpx.Timeout(120))
+        self._run, self.new_tokens, self._temperature = run, new_tokens, temperature
+        self.latest = ""  # the note that is shown now
+        config = self._http.get("/config").json()
+        self._values = {part["id"]: part["props"].get("value") for part in config["components"]}
+        self._names = {part["id"]: part["props"].get("elem_id") for part in config["components"]}
+        self._ask = next(d for d in config["dependencies"] if self._is(d, "ask", "click"))
+        self._open = threading.Event()
+        self._alive = threading.Thread(target=self._stay, daemon=True)
+        self._alive.start()
+        self._open.wait(30)
+        # The page fills its list of models when it is opened; what is not in the list cannot be chosen.
+        for opened in (d for d in config["dependencies"] if any(what == "load" for _, what in d["targets"])):
+            if "chat-run" in [self._names.get(part) for part in opened["outputs"]]:
+                self._join(opened, [self._values[part] for part in opened["inputs"]])
+                list(self._messages())
+
+    def _join(self, dependency: dict[str, Any], data: list[Any]) -> None:
+        body = {"data": data, "fn_index": dependency["id"], "session_hash": self.session, "event_data": None}
+        self._http.post("/gradio_api/queue/join", json=body).raise_for_status()
+
+    def _is(self, dependency: dict[str, Any], name: str, event: str) -> bool:
+        return any(self._names.get(part) == name and what == event for part, what in dependency["targets"])
+
+    def _stay(self) -> None:
+        try:
+            with self._http.stream("GET", f"/gradio_api/heartbeat/{self.session}") as alive:
+                self._open.set()
+                for _ in alive.iter_raw():
+                    pass
+        except (httpx.HTTPError, RuntimeError):
+            pass  # the visitor has left
+
+    def close(self) -> None:
+        self._http.close()
+
+    def ask(self, question: str) -> Asked:
+        """Send a question and read to its end."""
+        asked = Asked(question, time.monotonic())
+        given = {
+            "chat-run": self._run,
+            "question": question,
+            "decoding-max-new-tokens": self.new_tokens,
+            "decoding-temperature": self._temperature,
+        }
+        data = [given.get(self._names[part], self._values[part]) for part in self._ask["inputs"]]
+        try:
+            self._join(self._ask, data)
+            shown: list[Any] = []
+            for message in self._messages():
+                output = message.get("output") or {}
+                if message["msg"] == "process_completed" and not message.get("success", True):
+                    asked.error = str(output.get("error") or "refused")
+                elif message["msg"] in ("process_generating", "process_completed") and output.get("data"):
+                    shown = merged(shown, output["data"])
+                    self._note(asked, shown)
+        except (httpx.HTTPError, ValueError) as error:
+            asked.error = f"{type(error).__name__}: {error}"
+        asked.ended = time.monotonic()
+        return asked
+
+    def _messages(self) -> Iterator[dict[str, Any]]:
+        with self._http.stream("GET", "/gradio_api/queue/data", params={"session_hash": self.session}) as stream:
+            for line in stream.iter_lines():
+                if line.startswith("data:"):
+                    message = json.loads(line[5:])
+                    if message["msg"] == "close_stream":
+                        return
+                    yield message
+                    if message["msg"] == "process_completed":
+                        return
+
+    def _note(self, asked: Asked, shown: list[Any]) -> None:
+        parts = {self._names[part]: value for part, value in zip(self._ask["outputs"], shown, strict=False)}
+        note = self.latest = words(parts.get("chat-note"))
+        if note and asked.notes[-1:] != [note]:
+            asked.notes.append(note)
+        if note.startswith("Answering") and asked.first_piece is None:
+            asked.first_piece = time.monotonic()
+        asked.answers = words(parts.get("left-answer")), words(parts.get("right-answer"))
+        asked.endings = words(parts.get("left-ending")), words(parts.get("right-ending"))
+
+
+def words(html: Any) -> str:
+    return unescape(re.sub(r"<[^>]+>", "", html)).strip() if isinstance(html, str) else ""
+
+
+def merged(shown: list[Any], data: list[Any]) -> list[Any]:
+    """What the page shows after a message: whole values the first time, and differences to them afterwards."""
+    if not shown:
+        return list(data)
+    return [changed(old, new) for old, new in zip(shown, data, strict=True)]
+
+
+def changed(old: Any, new: Any) -> Any:
+    is_difference = isinstance(new, list) and all(isinstance(step, list) and len(step) == 3 for step in new)
+    if not is_difference:
+        return new
+    for action, path, value in new:
+        if path:
+            continue  # parts of an update that are no text
+        old = {"replace": value, "add": value, "append": f"{old}{value}" if isinstance(old, str) else value}.get(action)
+    return old

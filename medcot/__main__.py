@@ -1,0 +1,5 @@
+"""`python -m medcot` is the `medcot` command."""
+
+from medcot.cli import main
+
+main()

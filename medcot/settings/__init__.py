@@ -1,0 +1,45 @@
+"""What a run is: `sections` says it field by field, `building` makes it from plain values."""
+
+from medcot.settings.building import BadSettings, build, cautions, conflicts, differences, field_paths, value_at
+from medcot.settings.sections import (
+    DATA_SUFFIXES,
+    NAME_LENGTH,
+    STARTER,
+    DataSettings,
+    EvaluationSettings,
+    LoraSettings,
+    ModelSettings,
+    PromptSettings,
+    RunSettings,
+    Section,
+    TrackingSettings,
+    TrainingSettings,
+    is_folder,
+    is_local_data,
+    plain_name,
+)
+
+__all__ = [
+    "DATA_SUFFIXES",
+    "NAME_LENGTH",
+    "STARTER",
+    "BadSettings",
+    "DataSettings",
+    "EvaluationSettings",
+    "LoraSettings",
+    "ModelSettings",
+    "PromptSettings",
+    "RunSettings",
+    "Section",
+    "TrackingSettings",
+    "TrainingSettings",
+    "build",
+    "cautions",
+    "conflicts",
+    "differences",
+    "field_paths",
+    "is_folder",
+    "is_local_data",
+    "plain_name",
+    "value_at",
+]

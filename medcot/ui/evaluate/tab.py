@@ -1,0 +1,235 @@
+"""What the Evaluate tab shows and does. A worker measures; this reads what it wrote."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from medcot import adopting, jobs
+from medcot.errors import BadInput, Problem
+from medcot.evaluating.order import CHECKPOINTS, EvaluationOrder
+from medcot.jobdirs import ALIVE
+from medcot.runs import Evaluation, Run
+from medcot.settings import STARTER
+from medcot.ui import components as c
+from medcot.ui.elsewhere import from_elsewhere, style_of
+from medcot.ui.evaluate.records import listing
+from medcot.ui.evaluate.results import results
+from medcot.ui.page import Page, choice_of, mark
+
+NO_RUN = c.empty(
+    "Nothing to evaluate yet",
+    "Train a run under <b>Train</b> and let it finish.",
+    "Come back: it is chosen here by itself.",
+)
+NO_EVALUATION = c.empty(
+    "Not evaluated yet",
+    "Press <b>Start evaluation</b>. Base and tuned answer the same held-out questions.",
+    "Read the verdict first, then the answers themselves.",
+)
+HELD_OUT, STARTER_CHOICE, OWN_CHOICE = (
+    "Held-out records",
+    "Multiple choice, the starter's 40",
+    "Multiple choice, a file",
+)
+RESUMABLE = ("stopped", "interrupted", "failed")
+
+
+@dataclass
+class View:
+    """What the tab shows of the chosen evaluation, in the order of its outputs."""
+
+    runs: Any
+    evaluations: Any
+    state: str
+    table: Any
+    examples: Any
+    sorting: Any
+    further: Any
+    ask: Any
+    start: Any
+    stop: Any
+    resume: Any
+    mark: str
+    shown: str  # which table and how many examples are on the page
+
+    def outputs(self) -> list[Any]:
+        return [getattr(self, name) for name in self.__dataclass_fields__]
+
+
+class EvaluateTab:
+    def __init__(self, page: Page):
+        self.page = page
+
+    def newest(self) -> list[Any]:
+        """On load: the run that is being evaluated, else the newest."""
+        runs = self.page.reader.tuned()
+        at_work = (r for r in runs if (e := newest_of(r)) and e.status().state in ALIVE)
+        return self.view(getattr(next(at_work, None), "id", None)).outputs()
+
+    def look(self, run_id: object, evaluation: object, order: object, filters: object, seen: str, shown: str) -> Any:
+        if self._mark(self.page.reader.tuned(), run_id, evaluation) == seen:
+            return gr.skip()
+        return self.view(run_id, evaluation, order, filters, shown).outputs()
+
+    def open(self, run_id: object, evaluation: object, order: object, filters: object) -> list[Any]:
+        return self.view(run_id, evaluation, order, filters).outputs()
+
+    def open_run(self, run_id: object) -> list[Any]:
+        return self.view(run_id).outputs()
+
+    def sort(self, run_id: object, evaluation: object, order: object, filters: object) -> str:
+        run = self.page.reader.find(choice_of(self.page.reader.tuned(), run_id))
+        chosen = evaluation_of(run, evaluation)
+        return listing(chosen, self._notice(run), order, filters) if run and chosen else ""
+
+    def _notice(self, run: Run) -> str:
+        return c.demonstration(self.page.reader.settings(run))
+
+    def _mark(self, runs: list[Run], run_id: object, evaluation: object) -> str:
+        run = self.page.reader.find(choice_of(runs, run_id))
+        known = [f"{e.id} {e.status().state}" for e in run.evaluations()] if run else []
+        return f"{' '.join(r.id for r in runs)} | {run and run.id} | {known} | {mark(evaluation_of(run, evaluation))}"
+
+    def view(
+        self, run_id: object, evaluation: object = None, order: object = None, filters: object = None, shown: str = ""
+    ) -> View:
+        runs = self.page.reader.tuned()
+        now = self._mark(runs, run_id, evaluation)
+        chosen = choice_of(runs, run_id)
+        run = self.page.reader.find(chosen)
+        listed = gr.update(choices=[r.id for r in runs], value=chosen, visible=bool(runs))
+        hidden = gr.update(visible=False)
+        if run is None:
+            return View(listed, hidden, NO_RUN, "", "", hidden, hidden, hidden, hidden, hidden, hidden, now, "")
+        known, one = run.evaluations(), evaluation_of(run, evaluation)
+        state = one.status().state if one else None
+        alive = any(e.status().state in ALIVE for e in known)
+        summary = one.summary() if one else None
+        rows = len(one.examples()) if one else 0
+        holds = f"{one.path} {rows} {summary is not None}" if one else "-"
+        table: Any = results(one, summary) if one and summary else "" if one else NO_EVALUATION
+        examples: Any = listing(one, self._notice(run), order, filters) if one else ""
+        if holds == shown:  # so that nothing that a reader has unfolded is folded again
+            table = examples = gr.skip()
+        others = [r.id for r in runs if r.id != run.id]
+        kept = [p.name for p in run.checkpoints()]
+        adopted = run.origin() is not None
+        picked = [(label(e, adopted), e.id) for e in known]
+        return View(
+            listed,
+            gr.update(choices=picked, value=one.id if one else None, visible=len(known) > 1),
+            from_elsewhere(run, self.page.reader.settings(run)) + self.state(one),
+            table,
+            examples,
+            gr.update(visible=rows > 0),
+            gr.update(choices=[*([CHECKPOINTS] if kept else []), *kept, *others]),
+            gr.update(visible=not alive),
+            gr.update(visible=not alive),
+            gr.update(visible=state in ALIVE, interactive=state != "stopping"),
+            gr.update(visible=state in RESUMABLE and not alive),
+            now,
+            holds,
+        )
+
+    def state(self, chosen: Evaluation | None) -> str:
+        if chosen is None:
+            return ""
+        status, seen = chosen.status(), self.page.reader.seen(chosen)
+        busy = self.page.reader.busy() if status.state == "queued" else None
+        waiting_for = f", which {busy.path.name} uses" if busy else ""
+        at_work = c.progress_bar(seen, status, waiting_for) if status.state in ALIVE else ""
+        kept = f'<p class="mc-stage">Stopped on request; {len(chosen.examples())} answered questions are kept.</p>'
+        return (
+            f'<div class="mc-title"><h3>Evaluation {c.text(chosen.id)}</h3>{c.badge(status.state)}</div>'
+            + at_work
+            + (kept if status.state == "stopped" else c.ending(chosen, status, seen))
+            + (c.warnings(seen.warnings) if chosen.summary() is None else "")
+        )
+
+    def start(self, run_id: object, what: object, file: object, told: object, further: object) -> list[Any]:
+        run = self.page.reader.find(run_id)
+        try:
+            if run is None:
+                raise BadInput(Problem("run", "none is chosen.", "Train one first."))
+            newest = newest_of(run)
+            if newest and newest.status().state in ALIVE:
+                raise BadInput(Problem("run", f"{run.id} is being evaluated.", "Wait until it ends, or stop it."))
+            jobs.start_evaluation(run, order_of(run, what, file, told, further))
+        except BadInput as bad:
+            return [c.problems(bad.problems), *self.view(run_id).outputs()]
+        return ["", *self.view(run_id).outputs()]
+
+    def measure(self, name: object, style: object, base: object, data: object, records: object) -> Iterator[list[Any]]:
+        """Adopt an adapter from elsewhere and measure it. Yields what is said of it, then all that the tab shows."""
+        shown = len(View.__dataclass_fields__)
+        yield ['<p class="mc-stage" role="status">Looking at adapter, base and records…</p>', *[gr.skip()] * shown]
+        given = {"Adapter": str(name or "").strip(), "Records": str(data or "").strip()}
+        try:
+            if missing := [Problem(label, "is empty.") for label, value in given.items() if not value]:
+                raise BadInput(missing)
+            run, _ = adopting.measure(
+                self.page.store,
+                given["Adapter"],
+                given["Records"],
+                lambda settings: EvaluationOrder(**settings.model_dump()),
+                style=style_of(style),
+                base=str(base or "").strip() or None,
+                pairs=[f"evaluation.records={first}"] if (first := str(records or "").strip()) else [],
+            )
+        except BadInput as bad:
+            yield [c.problems(bad.problems), *[gr.skip()] * shown]
+            return
+        yield ["", *self.view(run.id).outputs()]
+
+    def stop(self, run_id: object, evaluation: object) -> list[Any]:
+        return self._do(run_id, evaluation, jobs.stop)
+
+    def resume(self, run_id: object, evaluation: object) -> list[Any]:
+        return self._do(run_id, evaluation, jobs.resume_evaluation)
+
+    def _do(self, run_id: object, evaluation: object, action: Any) -> list[Any]:
+        chosen = evaluation_of(self.page.reader.find(run_id), evaluation)
+        try:
+            if chosen:
+                action(chosen)
+        except BadInput as bad:
+            return [c.problems(bad.problems), *self.view(run_id, evaluation).outputs()]
+        return ["", *self.view(run_id, evaluation).outputs()]
+
+
+def newest_of(run: Run | None) -> Evaluation | None:
+    return next(iter(run.evaluations()), None) if run else None
+
+
+def evaluation_of(run: Run | None, evaluation: object) -> Evaluation | None:
+    """The run's evaluation of exactly this id, else the newest: what a browser sends is never made into a path."""
+    known = run.evaluations() if run else []
+    return next((e for e in known if e.id == evaluation), newest_of(run))
+
+
+def label(evaluation: Evaluation, adopted: bool) -> str:
+    """An evaluation in the picker: when, what, and how it ended."""
+    stamp = evaluation.id
+    when = f"{stamp[:4]}-{stamp[4:6]}-{stamp[6:8]} {stamp[9:11]}:{stamp[11:13]}"
+    try:
+        what = "multiple choice" if evaluation.order().questions else "records" if adopted else "held-out"
+    except BadInput:
+        what = "settings unreadable"
+    return f"{when} · {what} · {evaluation.status().state}"
+
+
+def order_of(run: Run, what: object, file: object, told: object, further: object) -> EvaluationOrder:
+    """The order that the page's choices make. Raises BadInput where they do not fit together."""
+    questions = None
+    if what == STARTER_CHOICE:
+        questions = STARTER
+    elif what == OWN_CHOICE:
+        if not isinstance(file, str):
+            raise BadInput(Problem("questions", "no file is chosen.", "Choose one, or ask the held-out records."))
+        questions = file
+    known = {CHECKPOINTS, *(p.name for p in run.checkpoints()), *(p.name for p in run.path.parent.iterdir())}
+    arms = [name for name in further if name in known] if isinstance(further, list) else []
+    settings = run.settings().evaluation.model_copy(update={"tell_base": bool(told)})
+    return EvaluationOrder(**settings.model_dump(), questions=questions, adapters=tuple(arms))

@@ -1,0 +1,159 @@
+"""A browser, and the page served to it. Every test also fails on a script error or a request to another machine."""
+
+import shutil
+import socket
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Locator, Page, Playwright, sync_playwright
+
+from medcot import jobs
+from medcot.jobdirs import ALIVE, JobDir
+from medcot.runs import Run, RunStore
+from medcot.settings import build
+from medcot.ui import build_app, launch_arguments
+from tests.conftest import tiny_raw, write_records
+
+CHROMIUM = "/usr/bin/chromium"
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+PATIENCE = 60_000  # ms; two busy cores import a model library in half of it
+
+pytestmark = pytest.mark.slow
+Open = Callable[[str], Page]
+
+
+@pytest.fixture(scope="session")
+def browsers() -> Iterator[Playwright]:
+    """One for the whole session: a second one in the same thread is refused."""
+    if not Path(CHROMIUM).exists():
+        pytest.skip(f"{CHROMIUM} is not installed")
+    with sync_playwright() as playwright:
+        yield playwright
+
+
+@pytest.fixture(scope="session")
+def chromium(browsers: Playwright) -> Iterator[Browser]:
+    browser = browsers.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+    yield browser
+    browser.close()
+
+
+@pytest.fixture
+def open_page(chromium: Browser) -> Iterator[Open]:
+    """Opens a URL as a new viewer."""
+    contexts, wrong = [], []
+
+    def open_(url: str) -> Page:
+        context = chromium.new_context(viewport={"width": 1440, "height": 1000})
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(PATIENCE)
+        page.on("pageerror", lambda error: wrong.append(f"script error: {error}"))
+        page.on("request", lambda r: wrong.append(f"left the machine: {r.url}") if is_foreign(r.url) else None)
+        page.goto(url)
+        page.get_by_role("tab", name="Train", exact=True).wait_for()
+        return page
+
+    yield open_
+    for context in contexts:
+        context.close()
+    assert not wrong
+
+
+def is_foreign(url: str) -> bool:
+    return not url.startswith(("http://127.0.0.1:", "data:", "blob:"))
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[..., str]]:
+    """Serves the page over a runs folder from this process; returns its URL."""
+    running: list[tuple[Any, Any]] = []
+
+    def serve_(runs_dir: Path, client: Any = None) -> str:
+        app = build_app(runs_dir, client)
+        port = free_port()
+        app.launch(server_port=port, prevent_thread_lock=True, quiet=True, **launch_arguments())
+        running.append((app, client))
+        return f"http://127.0.0.1:{port}"
+
+    yield serve_
+    for app, client in running:
+        app.close(verbose=False)
+        if client:
+            client.close()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 90.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.1)
+
+
+def end(job: JobDir) -> None:
+    """Stop a job for good, so that no worker outlives its test."""
+    if job.status().state in ALIVE:
+        jobs.stop(job, now=True)
+
+
+@pytest.fixture(scope="session")
+def endless_model(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny model, unable to end its turn, so that there is time to press Stop."""
+    from safetensors.numpy import load_file, save_file
+
+    folder = Path(shutil.copytree(tiny_model, tmp_path_factory.mktemp("endless") / "model"))
+    weights = load_file(folder / "model.safetensors")
+    weights["lm_head.weight"] = weights["lm_head.weight"].copy()
+    weights["lm_head.weight"][:3] = 0  # the special tokens' rows
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
+
+
+@pytest.fixture(scope="session")
+def trained(endless_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of the tiny model, made once by a real worker. Copy it; do not write to it."""
+    folder = tmp_path_factory.mktemp("trained")
+    records = write_records(folder / "records.jsonl", 12)
+    run = jobs.start_training(RunStore(folder / "runs"), build(tiny_raw(endless_model, records)))
+    wait_until(lambda: run.status().state not in ALIVE, 150)
+    assert run.status().state == "finished", run.log_tail()
+    return run.path
+
+
+@pytest.fixture
+def tuned(trained: Path, tmp_path: Path) -> Run:
+    """A copy of the finished run, in a runs folder of its own."""
+    return Run(Path(shutil.copytree(trained, tmp_path / "runs" / trained.name)))
+
+
+def fill(page: Page, values: dict[str, Any]) -> None:
+    """Type settings into the form, by their paths."""
+    for path, value in values.items():
+        field(page, path).fill(str(value))
+
+
+def field(page: Page, path: str) -> Locator:
+    """Where a setting is typed."""
+    return page.locator(f"#set-{path.replace('.', '-')}").locator("input, textarea")
+
+
+def points(page: Page) -> int:
+    """How many readings of the training loss the plot shows."""
+    return int(page.locator("#plot .mc-plot").get_attribute("data-points") or 0)

@@ -1,0 +1,134 @@
+"""After: the history, two runs compared, names, notes, deletion, a new run from an old one; and the queue."""
+
+import os
+
+import pytest
+from playwright.sync_api import expect
+
+from medcot import recipes
+from medcot.events import Finished, Sample, Validation
+from medcot.runs import RunStore
+from tests.browser.conftest import PATIENCE, end, field, fill, wait_until
+from tests.browser.test_states import NASTY, step
+from tests.browser.test_train import long_run, start  # noqa: F401  # a fixture
+from tests.fakes import FakeClient, write_run
+
+pytestmark = pytest.mark.slow
+expect.set_options(timeout=PATIENCE)
+
+
+def finished(store, *pairs):
+    told = [Validation(step=0, loss=3.5), *(step(n) for n in range(1, 11)), Validation(step=10, loss=2.5)]
+    settings = recipes.compose("starter", None, list(pairs))
+    return write_run(store, settings, "finished", [*told, Finished(seconds=75, peak_memory_gib=2)])
+
+
+def test_the_history_compares_two_runs_and_a_new_run_takes_an_old_ones_settings(serve, open_page, runs_dir):
+    store = RunStore(runs_dir)
+    one, other = finished(store, "lora.rank=8"), finished(store, "training.epochs=2")
+    page = open_page(serve(runs_dir, FakeClient()))
+    row = page.locator("#runs-table tbody tr", has_text=one.id)
+    for shown in ("Finished", "starter", "2.000", "2.500", "1:15", "kB"):
+        expect(row).to_contain_text(shown)
+    for name, run in (("compare-one", one), ("compare-other", other)):
+        page.locator(f"#{name} input").click()
+        page.get_by_role("option", name=run.id).click()
+    expect(page.locator("#differences tbody tr")).to_have_text(["lora.rank816", "training.epochs1.02.0"])
+    expect(page.locator("#compared-runs polyline")).to_have_count(4)
+    page.get_by_role("radio", name=one.id).check()
+    page.get_by_role("button", name="Name, note, settings, delete").click()
+    page.get_by_role("button", name="New run from these settings", exact=True).click()
+    expect(field(page, "lora.rank")).to_have_value("8")
+    expect(page.locator("#command")).to_contain_text("--set lora.rank=8")
+
+
+def test_a_name_and_a_note_are_shown_as_text_and_a_path_is_refused(serve, open_page, runs_dir):
+    run = finished(RunStore(runs_dir))
+    page = open_page(serve(runs_dir, FakeClient()))
+    page.get_by_role("button", name="Name, note, settings, delete").click()
+    page.locator("#run-name textarea, #run-name input").fill("../x")
+    page.get_by_role("button", name="Save name and note", exact=True).click()
+    expect(page.locator("#manage-said")).to_contain_text("name: may not be empty")
+    page.locator("#run-name textarea, #run-name input").fill("<b>my</b> run".replace("/", ""))
+    page.locator("#run-note textarea").fill(NASTY)
+    page.get_by_role("button", name="Save name and note", exact=True).click()
+    expect(page.locator("#runs-table")).to_contain_text("<b>my<b> run")
+    expect(page.locator("#live")).to_contain_text(NASTY)
+    assert page.evaluate("window.pwned") is None
+    assert run.about().note == NASTY
+
+
+def test_delete_asks_first_and_never_takes_a_running_one(serve, open_page, runs_dir, monkeypatch):
+    monkeypatch.setattr("medcot.jobdirs.JobDir.worker_alive", lambda self, pid: pid == os.getpid())
+    store = RunStore(runs_dir)
+    old = finished(store)
+    alive = write_run(store, recipes.compose("starter"), "running", pid=os.getpid())
+    page = open_page(serve(runs_dir, FakeClient()))
+    page.get_by_role("button", name="Name, note, settings, delete").click()
+    for run, left in ((alive, True), (old, False)):
+        page.get_by_role("radio", name=run.id).check()
+        delete = page.get_by_role("button", name="Delete this run", exact=True)
+        delete.click()
+        expect(page.locator("#delete-question")).to_contain_text(f"Delete {run.id}")
+        page.get_by_role("button", name="Keep it", exact=True).click()
+        expect(delete).to_be_visible()
+        assert run.path.exists()
+        delete.click()
+        page.get_by_role("button", name="Yes, delete it for good", exact=True).click()
+        if left:
+            expect(page.locator("#manage-said")).to_contain_text(f"{run.id} is running")
+        else:
+            expect(page.locator("#runs-table")).not_to_contain_text(run.id)
+        assert run.path.exists() is left
+
+
+def test_samples_and_rates_are_shown(serve, open_page, runs_dir):
+    formed = "<think>Urate.</think><response>Gout.</response>"
+    told = [
+        Validation(step=0, loss=3),
+        Sample(step=0, arm="tuned", question="Why a red toe?", output=NASTY),
+        *(step(n) for n in range(1, 4)),
+        Sample(step=3, arm="tuned", question="Why a red toe?", output=formed),
+    ]
+    write_run(RunStore(runs_dir), recipes.compose("starter"), "stopped", told)
+    page = open_page(serve(runs_dir, FakeClient()))
+    samples = page.locator("#samples details")
+    expect(samples).to_have_count(2)
+    expect(samples.first).to_contain_text("Step 3: 1 of 1 in the form")
+    expect(samples.first.locator(".mc-text")).to_have_text(["Urate.", "Gout."])
+    samples.last.locator("summary").click()
+    expect(samples.last).to_contain_text("Format: text outside the tags")
+    for title in ("Learning rate", "Gradient norm", "Tokens/s", "GPU memory, GiB"):
+        expect(page.locator("#rates figcaption", has_text=title)).to_be_visible()
+    assert page.evaluate("window.pwned") is None
+
+
+def test_a_second_training_waits_in_the_queue_and_can_be_cancelled_and_stop_now_ends_the_first(
+    serve,
+    open_page,
+    runs_dir,
+    long_run,  # noqa: F811
+):
+    url = serve(runs_dir)
+    page = open_page(url)
+    start(page, long_run)
+    first = RunStore(runs_dir).list()[0]
+    fill(page, {"name": "second"})
+    page.get_by_role("button", name="Start training", exact=True).click()
+    try:
+        expect(page.locator("#live .mc-badge")).to_have_text("Queued")
+        second = RunStore(runs_dir).list()[0]
+        viewer = open_page(url)
+        for each in (page, viewer):
+            expect(each.locator("#queue")).to_contain_text(f"At work: Training {first.id}")
+            expect(each.get_by_role("radio", name=f"Training {second.id}")).to_be_visible()
+        viewer.get_by_role("button", name="Cancel the chosen job", exact=True).click()
+        expect(page.locator("#live .mc-badge")).to_have_text("Stopped")
+        expect(page.locator("#waiting")).not_to_be_visible()
+        page.get_by_role("radio", name=first.id).check()
+        page.get_by_role("button", name="Stop now, without saving", exact=True).click()
+        expect(page.locator("#live .mc-badge")).to_have_text("Stopped")
+        wait_until(lambda: first.status().state == "stopped", 20)
+    finally:
+        for run in RunStore(runs_dir).list():
+            end(run)

@@ -1,0 +1,121 @@
+"""Before a start: an upload, its columns, the preview, the audit, the plan and the tokens; settings as files."""
+
+import json
+import tomllib
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from medcot import recipes
+from medcot.runs import RunStore
+from tests.browser.conftest import PATIENCE, field, fill
+from tests.browser.test_states import NASTY
+
+pytestmark = pytest.mark.slow
+expect.set_options(timeout=PATIENCE)
+
+
+def other_names(path, n=12):
+    """Records under other column names; one question stands twice, nearly, on both sides of the split."""
+    rows = [
+        {
+            "instruction": f"Question {i} about a patient with sign {i} and fever?",
+            "cot": f"Think {i}.",
+            "output": "Flu.",
+        }
+        for i in range(n)
+    ]
+    rows[0]["instruction"] = "A man of 60 has had a painful red swollen toe since last night after a meal. What is it?"
+    rows[n - 1]["instruction"] = rows[0]["instruction"].replace(". What is it?", ", what is it")
+    rows[4]["output"] = NASTY
+    path.write_text("".join(json.dumps(r) + "\n" for r in rows), encoding="utf-8")
+    return path
+
+
+def choose(page: Page, button: str, file) -> None:
+    with page.expect_file_chooser() as chooser:
+        page.get_by_role("button", name=button, exact=True).click()
+    chooser.value.set_files(file)
+
+
+def test_upload_mapping_preview_audit_plan_and_tokens(serve, open_page, runs_dir, tiny_model, tmp_path):
+    page = open_page(serve(runs_dir))
+    expect(page.get_by_text(f"An uploaded file is kept in {runs_dir / '.uploads'}")).to_be_visible()
+    fill(page, {"model.id": tiny_model, "data.held_out": 4, "training.max_length": 256})
+    choose(page, "Upload a data file", other_names(tmp_path / "My data (1).jsonl"))
+    preview = page.locator("#preview")
+    expect(preview).to_contain_text("question from 'instruction', reasoning from 'cot', answer from 'output'")
+    expect(preview).to_contain_text("Columns guessed by their names")
+    expect(preview.locator(".mc-turn-assistant .mc-text").first).to_contain_text("window.pwned=1")
+    (kept,) = (runs_dir / ".uploads").iterdir()
+    assert kept.name.startswith("my-data-1-")
+    expect(field(page, "data.source")).to_have_value(str(kept))
+    expect(page.locator("#command")).to_contain_text("--set data.question_column=instruction")
+
+    expect(page.locator("#plan")).to_contain_text("Trained parameters")
+    expect(page.locator("#histograms figure")).to_have_count(4)
+    near = page.locator("#audit details", has_text="nearly repeat a training question: 1")
+    near.locator("summary").click()
+    expect(near).to_contain_text("Training 12: A man of 60")
+    tokens = page.locator("#tokens")
+    expect(tokens.locator(".mc-tokens-prompt b")).to_have_text("Read, not learned")
+    expect(tokens.locator(".mc-tokens-trained b")).to_have_text("Learned")
+    expect(tokens.locator(".mc-tokens-end")).to_contain_text("<|im_end|>")
+    page.locator("#record").locator("input, textarea").fill("7")
+    page.get_by_role("button", name="Show its tokens", exact=True).click()
+    expect(tokens.get_by_role("heading")).to_have_text("What the model learns from: record 7")
+    page.locator("#record").locator("input, textarea").fill("99")
+    page.get_by_role("button", name="Show its tokens", exact=True).click()
+    expect(tokens).to_contain_text("there is no record 99 in use. They go from 1 to 12.")
+    assert page.evaluate("window.pwned") is None
+    assert not RunStore(runs_dir).list()
+
+
+def test_an_upload_of_another_kind_is_refused_and_not_kept(serve, open_page, runs_dir, tmp_path):
+    page = open_page(serve(runs_dir))
+    pickle = tmp_path / "records.pkl"
+    pickle.write_bytes(b"\x80\x04.")
+    choose(page, "Upload a data file", pickle)
+    page.wait_for_timeout(1500)
+    expect(field(page, "data.source")).to_have_value("starter")
+    assert not (runs_dir / ".uploads").exists()
+
+
+def test_problems_are_told_instead_of_a_plan(serve, open_page, runs_dir):
+    page = open_page(serve(runs_dir))
+    fill(page, {"training.epochs": "-1", "data.source": "missing.csv"})
+    page.get_by_role("button", name="Check data and plan", exact=True).click()
+    expect(page.locator("#train-problems")).to_contain_text("2 things have to be mended first")
+    expect(page.locator("#set-training-epochs")).to_contain_text("greater than 0")
+
+
+def test_settings_go_to_a_file_and_come_back(serve, open_page, runs_dir, tmp_path):
+    page = open_page(serve(runs_dir))
+    fill(page, {"lora.rank": "8", "name": "from a file"})
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Save as TOML", exact=True).click()
+    saved = tmp_path / "run.toml"
+    download.value.save_as(saved)
+    assert tomllib.loads(saved.read_text())["lora"]["rank"] == 8
+    saved.write_text(saved.read_text().replace("rank = 8", "rank = 9"))
+    page.reload()
+    choose(page, "Load a TOML file", saved)
+    expect(field(page, "lora.rank")).to_have_value("9")
+    expect(page.locator("#command")).to_contain_text("--set lora.rank=9")
+    saved.write_text("rank = [")
+    choose(page, "Load a TOML file", saved)
+    expect(page.locator("#train-problems")).to_contain_text("run.toml: is not TOML")
+    saved.write_text(recipes.to_toml(recipes.compose("llama-3.2-3b-medical-cot")))
+    choose(page, "Load a TOML file", saved)
+    expect(page.get_by_role("textbox", name="Model")).to_have_value("unsloth/Llama-3.2-3B-Instruct")
+    expect(page.locator("#command")).to_contain_text("--recipe llama-3.2-3b-medical-cot")
+
+
+def test_a_high_learning_rate_gets_a_note_and_no_refusal(serve, open_page, runs_dir):
+    page = open_page(serve(runs_dir))
+    page.get_by_role("radio", name="llama-3.2-3b-medical-cot: Llama 3.2 3B, one CUDA GPU").check()
+    expect(field(page, "model.id")).to_have_value("unsloth/Llama-3.2-3B-Instruct")
+    fill(page, {"training.learning_rate": "2e-3"})
+    expect(page.locator("#form-notes")).to_contain_text("10 times the upper end of published LoRA advice")
+    fill(page, {"training.learning_rate": "1e-4"})
+    expect(page.locator("#form-notes")).not_to_contain_text("published")

@@ -1,0 +1,47 @@
+"""Chat, on a real service worker with a tiny model."""
+
+import pytest
+from playwright.sync_api import expect
+
+from medcot.jobdirs import write_atomically
+from medcot.service import ServiceClient
+from medcot.starter import SAMPLE_QUESTIONS
+from tests.browser.conftest import PATIENCE
+
+pytestmark = pytest.mark.slow
+expect.set_options(timeout=PATIENCE)
+
+
+def test_asks_fills_both_panels_and_cancels(serve, open_page, tuned):
+    settings = tuned.settings()
+    # Drawn by chance, so that it does not go round in circles, which would end it before Stop is pressed.
+    long = settings.evaluation.model_copy(update={"max_new_tokens": 1500, "temperature": 1.0})
+    longer = settings.model_copy(update={"evaluation": long})
+    write_atomically(tuned.path / "settings.json", longer.model_dump_json())
+    folder = tuned.path.parent
+    page = open_page(serve(folder, ServiceClient(folder.resolve())))
+    files = sorted(p for p in folder.rglob("*") if p.is_file())
+    page.get_by_role("tab", name="Chat", exact=True).click()
+    expect(page.locator("#memory")).to_contain_text("No model is in memory")
+
+    question = SAMPLE_QUESTIONS[2][1]
+    page.get_by_role("button", name=question, exact=True).click()
+    expect(page.locator("#question textarea")).to_have_value(question)
+    assert page.locator("#chat-note").inner_text().strip() == "", "a sample must not send"
+
+    page.get_by_role("button", name="Ask both", exact=True).click()
+    expect(page.locator("#chat-note")).to_contain_text("tokens per second")
+    for side in ("left", "right"):
+        expect(page.locator(f"#{side}-answer .mc-text, #{side}-reasoning .mc-text").first).not_to_be_empty()
+    page.get_by_role("button", name="Stop answering", exact=True).click()
+    expect(page.locator("#chat-note")).to_contain_text("Stopped.")
+    expect(page.get_by_role("button", name="Ask both", exact=True)).to_be_enabled()
+    expect(page.locator("#memory")).to_contain_text(f"In memory: {tuned.id}")
+
+    stored = page.evaluate("JSON.stringify({...localStorage}) + JSON.stringify({...sessionStorage})")
+    assert "diabetes" not in stored
+    left = sorted(p for p in folder.rglob("*") if p.is_file() and not p.name.startswith(".slot"))
+    assert left == files, "chat wrote a file"
+    page.reload()
+    page.get_by_role("tab", name="Chat", exact=True).click()
+    expect(page.locator("#question textarea")).to_have_value("")

@@ -1,0 +1,110 @@
+"""Evaluate, on a real worker with a tiny model."""
+
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from medcot.evaluating.order import EvaluationOrder
+from medcot.evaluating.reporting import write_reports
+from medcot.jobdirs import ALIVE
+from medcot.runs import Evaluation, RunStore
+from medcot.settings import RunSettings
+from tests.browser.conftest import PATIENCE, end, wait_until
+from tests.fakes import FakeClient, write_run
+from tests.test_report import example, summary_of
+
+pytestmark = pytest.mark.slow
+expect.set_options(timeout=PATIENCE)
+
+
+def test_evaluates_to_a_table_that_a_second_viewer_sees(serve, open_page, tuned):
+    url = serve(tuned.path.parent)
+    page = open_page(url)
+    page.get_by_role("tab", name="Evaluate", exact=True).click()
+    expect(page.locator("#results")).to_contain_text("Not evaluated yet")
+    page.get_by_role("button", name="Start evaluation", exact=True).click()
+    try:
+        page.get_by_role("button", name="Stop evaluation", exact=True).wait_for()
+        page.reload()
+        page.get_by_role("tab", name="Evaluate", exact=True).click()
+        wait_until(lambda: all(job.status().state not in ALIVE for job in tuned.evaluations()), 180)
+        expect(page.locator("#scores")).to_be_visible()
+    finally:
+        for job in tuned.evaluations():
+            end(job)
+    summary = tuned.latest_summary()
+    assert summary
+    expect(page.locator("#scores")).to_contain_text(f"{summary['arms']['tuned']['answer_rouge_l']:.3f}")
+    expect(page.locator("#floors tbody tr")).to_have_count(4)
+    expect(page.locator("#results .mc-verdict")).to_contain_text("95% interval")
+    expect(page.locator("#examples details")).to_have_count(summary["data"]["records"])
+
+    second = open_page(url)
+    second.get_by_role("tab", name="Evaluate", exact=True).click()
+    first_example = second.locator("#examples details").first
+    first_example.locator("summary").click()
+    for heading in ("Base", "Tuned", "Reference"):
+        expect(first_example.get_by_role("heading", name=heading, exact=True)).to_be_visible()
+
+
+@pytest.mark.parametrize("width", [1440, 390])
+def test_figures_plots_sorting_filters_and_files_at_both_widths(serve, open_page, runs_dir, width):
+    gains = [0.3, -0.2, 0.1, 0.0, 0.2, 0.1, 0.4, -0.1, 0.2, 0.1, 0.3, 0.2]
+    write_evaluated(runs_dir, gains)
+    page = open_page(serve(runs_dir, FakeClient()))
+    page.set_viewport_size({"width": width, "height": 900})
+    page.get_by_role("tab", name="Evaluate", exact=True).click()
+    expect(page.locator("#results .mc-verdict strong")).to_contain_text("Tuned scores better than base")
+    expect(page.locator("#scores thead th")).to_have_text(["Base", "Tuned", "Tuned less base"])
+    expect(page.locator("#scores tbody tr").first).to_contain_text("to +")
+    expect(page.locator("#results .plot-differences rect")).to_have_count(1 + sum(g != 0 for g in gains))
+    expect(page.locator("#results")).to_contain_text("Ceiling")
+    shown = page.locator("#examples .mc-gain")
+    expect(shown).to_have_count(len(gains))
+    assert shown.all_inner_texts()[0] == "-0.200"
+    choose(page, "#sort", "Largest gain first")
+    expect(shown.first).to_have_text("+0.400")
+    page.get_by_label("Tuned worse", exact=True).check()
+    expect(shown).to_have_count(2)
+    page.get_by_label("Cut at the limit", exact=True).check()
+    expect(shown).to_have_count(1)
+    page.locator("#examples details").first.locator("summary").click()
+    for heading in ("Base", "Tuned", "Reference"):
+        expect(page.locator("#examples").get_by_role("heading", name=heading, exact=True)).to_be_visible()
+    with page.expect_download() as download:
+        page.get_by_role("link", name="Table as CSV", exact=True).click()
+    assert download.value.path().read_text().startswith("kind,measure,arm,value,low,high,note\n")
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "nothing is wider than the screen"
+
+
+def test_one_that_was_stopped_offers_to_resume_and_keeps_what_is_answered(serve, open_page, runs_dir):
+    evaluation = write_evaluated(runs_dir, [0.1, 0.2])
+    (evaluation.path / "summary.json").unlink()
+    evaluation.write_status("stopped")
+    page = open_page(serve(runs_dir, FakeClient()))
+    page.get_by_role("tab", name="Evaluate", exact=True).click()
+    expect(page.get_by_role("button", name="Resume evaluation", exact=True)).to_be_visible()
+    expect(page.locator("#evaluation-state")).to_contain_text("2 answered questions are kept")
+    expect(page.locator("#examples .mc-gain")).to_have_count(2)
+
+
+def choose(page: Page, dropdown: str, option: str) -> None:
+    page.locator(f"{dropdown} input").click()
+    page.get_by_role("option", name=option, exact=True).click()
+
+
+def write_evaluated(runs_dir: Path, gains: list[float]) -> Evaluation:
+    """A finished evaluation, as a worker leaves it; the second record's answers met the limit."""
+    run = write_run(RunStore(runs_dir), RunSettings(), "finished", adapter=True)
+    evaluation = run.new_evaluation()
+    (evaluation.path / "settings.json").write_text(EvaluationOrder().model_dump_json())
+    examples = [
+        {**example(f"Question {i}", 0.5, 0.5 + gain), "record": i + 1, "gain": gain} for i, gain in enumerate(gains)
+    ]
+    for arm in ("base", "tuned"):
+        examples[1][arm]["truncated"] = True
+    ceiling = {"answer_rouge_l": 0.9, "truncated": 0.0, "truncated_before_answer": 0.0}
+    write_reports(evaluation, {**summary_of(examples), "ceiling": ceiling}, examples, [])
+    evaluation.write_status("finished", job="evaluate")
+    return evaluation

@@ -1,0 +1,136 @@
+"""Train, on real workers with a tiny model."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from medcot.runs import RunStore
+from tests.browser.conftest import PATIENCE, end, fill, free_port, points, wait_until
+
+pytestmark = pytest.mark.slow
+expect.set_options(timeout=PATIENCE)
+APP = Path(__file__).parents[2] / "app.py"
+
+
+@pytest.fixture
+def long_run(tiny_model, records):
+    """What to type for a training that does not end by itself while a test looks."""
+    return {
+        "model.id": tiny_model,
+        "data.source": records,
+        "data.held_out": 4,
+        "training.epochs": 100,
+        "training.micro_batch": 1,
+        "training.max_length": 256,
+    }
+
+
+def start(page: Page, values: dict) -> None:
+    fill(page, values)
+    page.get_by_role("button", name="Start training", exact=True).click()
+    expect(page.locator("#live .mc-badge")).to_have_text("Running")
+
+
+def test_points_arrive_a_reload_and_a_second_viewer_see_them_and_stop_stops(serve, open_page, runs_dir, long_run):
+    url = serve(runs_dir)
+    page = open_page(url)
+    expect(page.locator("#live")).to_contain_text("No run yet")
+    start(page, long_run)
+    [run] = RunStore(runs_dir).list()
+    try:
+        wait_until(lambda: points(page) >= 3)
+        before = points(page)
+        page.reload()
+        expect(page.locator("#live .mc-badge")).to_have_text("Running")
+        wait_until(lambda: points(page) > before)
+        second = open_page(url)
+        expect(second.locator("#live h3")).to_have_text(run.id)
+        wait_until(lambda: points(second) > before)
+        page.get_by_role("button", name="Stop training", exact=True).click()
+        expect(page.locator("#live .mc-badge")).to_have_text("Stopped")
+        expect(second.locator("#live .mc-badge")).to_have_text("Stopped")
+        expect(page.get_by_role("button", name="Continue from the checkpoint")).to_be_visible()
+        assert run.status().state == "stopped"
+        assert run.checkpoints()
+    finally:
+        end(run)
+
+
+def test_a_killed_worker_is_interrupted_with_what_to_do(serve, open_page, runs_dir, long_run):
+    page = open_page(serve(runs_dir))
+    start(page, long_run)
+    [run] = RunStore(runs_dir).list()
+    pid = run.status().pid
+    assert pid
+    os.kill(pid, signal.SIGKILL)
+    expect(page.locator("#live .mc-badge")).to_have_text("Interrupted")
+    expect(page.locator("#live")).to_contain_text("The worker's process is gone")
+
+
+def test_a_restarted_app_finds_the_worker_and_ctrl_c_says_that_it_goes_on(open_page, runs_dir, long_run):
+    port = free_port()
+    command = [sys.executable, str(APP), "--port", str(port), "--runs-dir", str(runs_dir)]
+    first = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    wait_until(lambda: answers(port))
+    start(open_page(f"http://127.0.0.1:{port}"), long_run)
+    [run] = RunStore(runs_dir).list()
+    try:
+        first.send_signal(signal.SIGINT)
+        said, _ = first.communicate(timeout=30)
+        assert f"Still at work, without this page: {run.id}" in said
+        assert run.status().state == "running"
+        again = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        wait_until(lambda: answers(port))
+        page = open_page(f"http://127.0.0.1:{port}")
+        expect(page.locator("#live .mc-badge")).to_have_text("Running")
+        expect(page.locator("#live h3")).to_have_text(run.id)
+        again.send_signal(signal.SIGINT)
+        again.wait(30)
+    finally:
+        first.kill()
+        end(run)
+
+
+def answers(port: int) -> bool:
+    import httpx
+
+    try:
+        return httpx.get(f"http://127.0.0.1:{port}", timeout=2).status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
+def test_bad_input_is_told_all_at_once_and_beside_its_field(serve, open_page, runs_dir):
+    page = open_page(serve(runs_dir))
+    fill(page, {"training.epochs": "-1", "training.learning_rate": "fast", "data.source": "missing.csv"})
+    page.get_by_role("button", name="Start training", exact=True).click()
+    problems = page.locator("#train-problems")
+    expect(problems).to_contain_text("3 things have to be mended first")
+    expect(problems).to_contain_text("training.epochs: input should be greater than 0; got -1")
+    expect(problems).to_contain_text("training.learning_rate: input should be a valid number")
+    expect(problems).to_contain_text("there is no file missing.csv")
+    expect(page.locator("#set-training-epochs")).to_contain_text("greater than 0")
+    expect(page.locator("#set-data-source")).to_contain_text("there is no file missing.csv")
+    fill(page, {"training.epochs": "1", "training.learning_rate": "1e-3"})
+    page.get_by_role("button", name="Start training", exact=True).click()
+    expect(problems).to_contain_text("One thing has to be mended first")
+    expect(page.locator("#set-training-epochs")).not_to_contain_text("greater than 0")
+    assert not RunStore(runs_dir).list()
+
+
+def test_a_recipe_fills_the_form_and_the_command_follows(serve, open_page, runs_dir):
+    page = open_page(serve(runs_dir))
+    page.get_by_role("radio", name="llama-3.2-3b-medical-cot: Llama 3.2 3B, one CUDA GPU").check()
+    expect(page.get_by_role("textbox", name="Model")).to_have_value("unsloth/Llama-3.2-3B-Instruct")
+    expect(page.locator("#command")).to_contain_text("--recipe llama-3.2-3b-medical-cot")
+    fill(page, {"lora.rank": "32"})
+    expect(page.locator("#command")).to_have_text(
+        f"medcot train --recipe llama-3.2-3b-medical-cot --set lora.rank=32 --runs-dir {runs_dir}"
+    )
+    page.get_by_role("button", name="Start training", exact=True).click()
+    expect(page.locator("#train-problems")).to_contain_text("4bit needs a CUDA GPU")

@@ -1,0 +1,75 @@
+"""Training in the test's own process: the real engine, without a worker around it."""
+
+import contextlib
+import itertools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from medcot.events import Step
+from medcot.runs import Run, RunStore
+from medcot.settings import RunSettings
+
+Fault = Callable[[Any, int, int], None]
+
+
+class Stop:
+    """A stop signal that a test pulls."""
+
+    requested = False
+
+    def graceful(self):
+        return contextlib.nullcontext()
+
+
+def train(
+    root: Path, settings: RunSettings, *, stop_at: int | None = None, run: Run | None = None, fault: Fault | None = None
+) -> Run:
+    """Train a new run (or go on with one), asking it to stop once a step is reported.
+
+    `fault` is called with the model and the number of the training forward pass that begins, and its rows.
+    """
+    from medcot.engine import training
+    from medcot.engine.backends.peft import PeftBackend
+
+    class Faulty(PeftBackend):
+        def attach(self, *arguments, **named):
+            model, count = super().attach(*arguments, **named), itertools.count(1)
+
+            def before(_module, _arguments, inputs):
+                fault(model, next(count) if model.training else 0, len(inputs["input_ids"]))
+
+            model.register_forward_pre_hook(before, with_kwargs=True)
+            return model
+
+    run = run or RunStore(root).create(settings)
+    stop = Stop()
+
+    def report(event):
+        run.append(event)
+        if isinstance(event, Step) and stop_at is not None and event.step >= stop_at:
+            stop.requested = True
+
+    training.train(run, settings, Faulty() if fault else PeftBackend(), report, stop)
+    return run
+
+
+def changed(settings: RunSettings, section: str, **values) -> RunSettings:
+    return settings.replacing(section, **values)
+
+
+def steps(run: Run) -> list[Step]:
+    return [e for e in run.events()[0] if isinstance(e, Step)]
+
+
+def adapter_tensors(run: Run):
+    from safetensors.torch import load_file
+
+    return load_file(run.adapter_dir / "adapter_model.safetensors")
+
+
+def assert_same_weights(one, other):
+    import torch
+
+    assert one.keys() == other.keys()
+    assert [k for k in one if not torch.equal(one[k], other[k])] == []

@@ -1,0 +1,98 @@
+"""Stand-ins that follow a script, so that a state of the page needs no model and no luck."""
+
+import threading
+from collections.abc import Callable, Iterator
+
+from medcot import messages as m
+from medcot.events import AnyEvent, Ending
+from medcot.jobdirs import State
+from medcot.prompts import PromptContract
+from medcot.runs import Run, RunStore
+from medcot.settings import RunSettings
+from medcot.tags import parse
+
+CONTRACT = PromptContract(style="chat", system=None, template_hash="0", eos_id=2, eos_token="<|im_end|>")
+
+
+class FakeClient:
+    """A service client that answers with the given texts, a few characters a piece, and notes what it was sent.
+
+    `hold` keeps each answer open until it is cancelled or the event is set.
+    """
+
+    def __init__(self, base: str = "", tuned: str = "", problems: tuple[str, ...] = (), step: int = 5):
+        self.loaded: m.Loaded | None = None
+        self.unloaded: m.Unloaded | None = None
+        self.base, self.tuned, self.problems, self.step = base, tuned, problems, step
+        self.requests: list[m.Request] = []
+        self.cancelled: list[str] = []
+        self.hold: threading.Event | None = None
+        self.before_piece: Callable[[], None] = lambda: None
+
+    def request(self, message: m.Request) -> Iterator[m.Reply]:
+        self.requests.append(message)
+        if self.problems:
+            yield m.Problems(id=message.id, problems=list(self.problems))
+        elif isinstance(message, m.LoadRequest):
+            yield m.Loading(id=message.id, stage="Loading the model")
+            self.loaded = m.Loaded(id=message.id, run=message.adapter.name, model="tiny", device="CPU")
+            yield self.loaded
+        elif isinstance(message, m.AskRequest):
+            yield from self._answer(message)
+
+    def _answer(self, message: m.AskRequest) -> Iterator[m.Reply]:
+        sent = 0
+        while sent < max(len(self.base), len(self.tuned)) and message.id not in self.cancelled:
+            self.before_piece()
+            base, tuned = (text[sent : sent + self.step] for text in (self.base, self.tuned))
+            yield m.Piece(id=message.id, base=base, tuned=tuned, tokens_per_second=12.0)
+            sent += self.step
+        while self.hold and not self.hold.wait(0.05) and message.id not in self.cancelled:
+            yield m.Piece(id=message.id, base="", tuned="", tokens_per_second=12.0)
+        ended: Ending = "stopped" if message.id in self.cancelled else "finished"
+        arms = {arm: self._arm(text[:sent], ended) for arm, text in (("base", self.base), ("tuned", self.tuned))}
+        yield m.Answered(id=message.id, **arms, seconds=2.0)
+
+    def _arm(self, text: str, ended: Ending) -> m.ArmAnswer:
+        found = parse(text)
+        return m.ArmAnswer(
+            text=text,
+            reasoning=found.reasoning,
+            answer=found.answer,
+            problems=list(found.problems),
+            tokens=10,
+            ended=ended,
+            seconds=2.0,
+            first_token_seconds=0.1,
+        )
+
+    def cancel(self, request_id: str) -> None:
+        self.cancelled.append(request_id)
+
+    def close(self) -> None:
+        self.loaded = None
+
+
+def write_run(
+    store: RunStore,
+    settings: RunSettings,
+    state: State,
+    events: list[AnyEvent] | None = None,
+    *,
+    adapter: bool = False,
+    pid: int | None = None,
+    error: str = "",
+    hint: str = "",
+    log: str = "",
+) -> Run:
+    """A run directory as a worker would have left it; `adapter` puts an empty one there."""
+    run = store.create(settings)
+    for event in events or []:
+        run.append(event)
+    if adapter:
+        run.adapter_dir.mkdir()
+        (run.adapter_dir / "adapter_model.safetensors").touch()
+        (run.adapter_dir / "prompt_contract.json").write_text(CONTRACT.model_dump_json(), encoding="utf-8")
+    run.log_path.write_text(log, encoding="utf-8")
+    run.write_status(state, pid=pid, error=error, hint=hint)
+    return run

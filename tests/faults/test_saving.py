@@ -1,0 +1,147 @@
+"""What is on disk after a kill, damage, a full disk or a read-only one: whole, or named and passed over."""
+
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from medcot import jobs
+from medcot.engine import checkpoints
+from medcot.errors import BadInput
+from medcot.events import Checkpoint, Warned
+from medcot.jobdirs import ALIVE
+from medcot.runs import Run, RunStore
+from medcot.settings import build
+from tests.engine_tools import adapter_tensors, assert_same_weights, changed, train
+from tests.faults import killed
+from tests.faults.tools import events, fill, mounted, until
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory):
+    return tmp_path_factory.mktemp("saving")
+
+
+@pytest.fixture
+def settings(tiny_settings):
+    return changed(changed(tiny_settings, "training", max_steps=6), "lora", dropout=0.1)
+
+
+@pytest.mark.slow
+def test_kill_9_in_the_middle_of_saving_leaves_a_whole_checkpoint_to_go_on_from(tmp_path, settings):
+    (tmp_path / "settings.json").write_text(settings.model_dump_json())
+    command = [sys.executable, "-m", "tests.faults.killed", str(tmp_path / "settings.json"), str(tmp_path / "killed")]
+    done = subprocess.run([*command, *killed.MOMENTS], capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr
+    whole = adapter_tensors(train(tmp_path / "whole", settings))
+    for moment in killed.MOMENTS:
+        (path,) = (tmp_path / "killed" / moment).iterdir()
+        run = Run(path)
+        found = {p.name: checkpoints.damage(p) for p in run.checkpoints()}
+        late = moment == killed.MOMENTS[-1]
+        assert found == ({"checkpoint-4": None, "checkpoint-2": None} if late else {"checkpoint-2": None}), moment
+        train(path.parent, settings, run=run)
+        assert_same_weights(whole, adapter_tensors(run))
+        assert [p.name for p in run.checkpoints_dir.iterdir()] == ["checkpoint-6"], "what the kill left is gone"
+
+
+@pytest.fixture(scope="module")
+def a_checkpoint(shared, tiny_model, records_of_module):
+    from tests.conftest import tiny_raw
+
+    run = train(shared, build(tiny_raw(tiny_model, records_of_module)))
+    return run.checkpoints()[0]
+
+
+@pytest.fixture(scope="module")
+def records_of_module(shared):
+    from tests.conftest import write_records
+
+    return write_records(shared / "records.jsonl")
+
+
+@pytest.mark.parametrize("name", [*checkpoints.REQUIRED, checkpoints.MANIFEST])
+def test_a_truncated_or_missing_checkpoint_file_is_named(tmp_path, a_checkpoint, name):
+    copy = tmp_path / a_checkpoint.name
+    shutil.copytree(a_checkpoint, copy)
+    assert checkpoints.damage(copy) is None
+    os.truncate(copy / name, (copy / name).stat().st_size // 2)
+    assert name in checkpoints.damage(copy)
+    (copy / name).unlink()
+    assert f"{name} is missing" in checkpoints.damage(copy)
+
+
+def test_damaged_checkpoints_are_named_and_passed_over(tmp_path, settings):
+    settings = changed(settings, "training", keep_checkpoints=3)
+    whole = train(tmp_path / "a", settings)
+    run = train(tmp_path / "b", settings, stop_at=5)
+    newest, older, oldest = run.checkpoints()
+    assert [p.name for p in (older, oldest)] == ["checkpoint-4", "checkpoint-2"]
+    (newest / "optimizer.pt").unlink()
+    (older / "rng_state.pth").write_bytes(b"cut")
+    train(tmp_path / "b", settings, run=run)
+    warnings = [e.message for e in run.events()[0] if isinstance(e, Warned)]
+    assert warnings == [
+        f"{newest.name} is passed over: optimizer.pt is missing.",
+        "checkpoint-4 is passed over: rng_state.pth is damaged.",
+    ]
+    assert_same_weights(adapter_tensors(whole), adapter_tensors(run))
+
+
+def test_when_no_checkpoint_is_whole_a_resume_refuses_instead_of_starting_over(tmp_path, settings):
+    run = train(tmp_path, settings, stop_at=2)
+    for checkpoint in run.checkpoints():
+        (checkpoint / "scheduler.pt").unlink()
+    with pytest.raises(BadInput, match="none of the run's checkpoints is whole"):
+        train(tmp_path, settings, run=run)
+
+
+# ---- disks
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A folder that holds 8 MB and no more."""
+    yield from mounted(tmp_path / "disk", "size=8m")
+
+
+@pytest.mark.slow
+def test_a_full_disk_ends_the_run_in_words_and_it_goes_on_when_there_is_room(small_disk, tiny_settings):
+    store = RunStore(small_disk)
+    run = jobs.start_training(store, changed(tiny_settings, "training", max_steps=5000, save_steps=2))
+    until(lambda: len(events(run, Checkpoint)) > 1, "two checkpoints")
+    fill(small_disk)
+    until(lambda: run.status().state not in ALIVE, "its end")
+    status = run.status()
+    assert status.state in ("failed", "interrupted")
+    assert "disk is full" in status.error + status.hint
+    assert "--resume" in status.hint
+    assert any(checkpoints.damage(c) is None for c in run.checkpoints())
+    with pytest.raises(BadInput, match="No space left on device"):
+        jobs.start_training(store, tiny_settings)
+    assert len(store.list()) == 1, "a run that cannot be made leaves nothing"
+
+    (small_disk / "filler").unlink()
+    before = len(events(run, Checkpoint))
+    jobs.resume_training(run)
+    until(lambda: len(events(run, Checkpoint)) > before or run.status().state not in ALIVE, "one more checkpoint")
+    assert run.status().state == "running", run.log_tail(20)
+    jobs.stop(run, now=True)
+
+
+def test_a_read_only_runs_folder_is_refused_in_words(tmp_path, tiny_settings):
+    for disk in mounted(tmp_path / "disk", "size=1m,ro"):
+        with pytest.raises(BadInput, match="Read-only file system") as refused:
+            jobs.start_training(RunStore(disk), tiny_settings)
+        assert refused.value.problems[0].where == "--runs-dir"
+
+
+def test_a_full_disk_is_told_whichever_library_meets_it():
+    from safetensors import SafetensorError
+
+    from medcot.engine.worker import explain
+
+    met = SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+    assert "disk is full" in explain(met)[1]

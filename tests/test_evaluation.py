@@ -1,0 +1,294 @@
+"""Paired evaluation of a tiny trained run: the shapes that others read, and what is refused."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from medcot.errors import BadInput
+from medcot.events import Warned
+from medcot.metrics import compare
+from medcot.runs import Run
+from medcot.settings import build
+from tests.conftest import tiny_raw, write_records
+from tests.engine_tools import changed, train
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, tiny_model):
+    """A run with two checkpoints, made once; tests get copies."""
+    folder = tmp_path_factory.mktemp("evaluation")
+    settings = build(tiny_raw(tiny_model, write_records(folder / "records.jsonl")))
+    return train(folder / "runs", changed(settings, "training", keep_checkpoints=2))
+
+
+@pytest.fixture
+def run(tmp_path, trained):
+    """A copy of the run, whose data is a copy too."""
+    copied = Run(shutil.copytree(trained.path, tmp_path / "runs" / trained.id))
+    data = shutil.copy(trained.settings().data.source, tmp_path / "records.jsonl")
+    settings = changed(trained.settings(), "data", source=str(data))
+    (copied.path / "settings.json").write_text(settings.model_dump_json())
+    return copied
+
+
+def evaluated(run, **options):
+    from medcot.engine.backends.peft import PeftBackend
+    from medcot.engine.evaluation import evaluate
+    from medcot.evaluating.order import EvaluationOrder
+
+    job = run.new_evaluation()
+    order = EvaluationOrder(**{"max_new_tokens": 16, "tell_base": False, **options})
+    evaluate(run, job, order, PeftBackend(), job.append)
+    return job
+
+
+def test_the_summary_has_the_documented_shape_and_its_figures_agree_with_the_examples(run):
+    job = evaluated(run)
+    summary = job.summary()
+    assert {"schema", "run", "data", "decoding", "arms", "floors", "paired"} <= summary.keys()
+    assert summary["schema"] == 1
+    assert (summary["run"], summary["data"]["records"]) == (run.id, 4)
+    for arm in ("base", "tuned"):
+        assert {
+            "answer_rouge_l",
+            "reasoning_rouge_l",
+            "format_strict",
+            "format_lenient",
+            "truncated",
+            "length_ratio",
+            "records",
+        } <= summary["arms"][arm].keys()
+    assert summary["floors"].keys() == {"echo", "shuffled", "empty", "gold_reasoning"}
+    examples = job.examples()
+    assert [e["record"] for e in examples] == [1, 2, 3, 4]
+    scores = {arm: [e[arm]["answer_rouge_l"] for e in examples] for arm in ("base", "tuned")}
+    paired = summary["paired"]["tuned-base"]
+    assert {"difference", "low", "high", "win", "tie", "loss", "verdict"} <= paired.keys()
+    assert {k: v for k, v in paired.items() if k != "measures"} == compare(scores["base"], scores["tuned"])
+    assert paired["measures"].keys() >= {"reasoning_rouge_l", "both_rouge_l", "format_strict", "truncated"}
+    for arm in ("base", "tuned"):
+        assert summary["arms"][arm]["tokens"] == summary["tokens"][arm] / 4
+
+
+def test_sample_questions_are_answered_by_both_and_the_report_stands_alone(run):
+    job = evaluated(run)
+    assert [s["group"] for s in job.samples()] == ["cardiac", "cardiac", "diabetes"]
+    assert all(s[arm]["output"] for s in job.samples() for arm in ("base", "tuned"))
+    page = (job.path / "report.html").read_text(encoding="utf-8")
+    assert "For research only" in page
+    assert "http" not in page, "no network"
+
+
+def test_fewer_questions_can_be_asked(run):
+    assert evaluated(run, records=2).summary()["data"]["records"] == 2
+
+
+def test_data_that_changed_since_the_training_is_refused(run):
+    with Path(run.settings().data.source).open("a", encoding="utf-8") as file:
+        file.write(json.dumps({"Question": "New?", "Complex_CoT": "New.", "Response": "New."}) + "\n")
+    with pytest.raises(BadInput, match="data has changed"):
+        evaluated(run)
+
+
+def test_a_base_that_changed_since_the_training_is_refused(tmp_path, tiny_model, tiny_settings):
+    own = tmp_path / "own-model"
+    shutil.copytree(tiny_model, own)
+    run = train(tmp_path / "runs", changed(tiny_settings, "model", id=str(own)))
+    config = json.loads((own / "config.json").read_text())
+    (own / "config.json").write_text(json.dumps({**config, "rms_norm_eps": 1e-3}))
+    with pytest.raises(BadInput, match="this adapter was trained on"):
+        evaluated(run)
+
+
+def test_a_question_that_holds_its_own_answer_is_named_before_anything_is_generated(tmp_path, tiny_model):
+    path = write_records(tmp_path / "leaky.jsonl")
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    lines[2]["Response"] = "It is gout, as the sign says plainly."
+    lines[2]["Question"] = f"Is it true? {lines[2]['Response']}"
+    path.write_text("".join(json.dumps(r) + "\n" for r in lines))
+    run = train(tmp_path / "runs", build(tiny_raw(tiny_model, path)))
+    with pytest.raises(BadInput, match="prompt of record 3 holds its reference answer"):
+        evaluated(run)
+
+
+def test_a_short_answer_that_stands_in_its_question_is_only_said(tmp_path, tiny_model):
+    path = write_records(tmp_path / "choice.jsonl")
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    lines[1] |= {"Question": "Gout or sepsis: which is it?", "Response": "Gout"}
+    path.write_text("".join(json.dumps(r) + "\n" for r in lines))
+    run = train(tmp_path / "runs", build(tiny_raw(tiny_model, path)))
+    warnings = [e.message for e in evaluated(run).events()[0] if isinstance(e, Warned)]
+    assert warnings == ["The short reference answers of 1 records stand in their own questions."]
+
+
+@pytest.mark.parametrize("change", [{"bias": "all"}, {"modules_to_save": ["lm_head"]}])
+def test_an_adapter_that_changes_more_than_lora_layers_is_refused(run, change):
+    path = run.adapter_dir / "adapter_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    with pytest.raises(BadInput, match="more than LoRA layers"):
+        evaluated(run)
+
+
+def test_another_contract_than_the_adapters_stops_it_unless_it_is_forced(run):
+    path = run.adapter_dir / "prompt_contract.json"
+    contract = json.loads(path.read_text())
+    path.write_text(json.dumps({**contract, "system": "Answer in Latin."}))
+    words = "system: the adapter was trained with 'Answer in Latin.', this is None."
+    with pytest.raises(BadInput) as refused:
+        evaluated(run)
+    assert words in str(refused.value)
+    assert "--force" in str(refused.value)
+    job = evaluated(run, force=True)
+    assert job.summary()["forced"] is True
+    assert job.summary()["notes"] == [f"Prompt contract: {words}"]
+    page = (job.path / "report.html").read_text(encoding="utf-8")
+    assert "this evaluation was forced" in page
+    assert "Answer in Latin." in page
+
+
+def test_an_adapter_folder_with_a_pickle_in_it_is_refused(run):
+    (run.adapter_dir / "adapter_model.bin").write_bytes(b"\x80\x04.")
+    with pytest.raises(BadInput, match="pickled files"):
+        evaluated(run)
+
+
+def test_an_adapter_without_its_contract_is_refused(run):
+    (run.adapter_dir / "prompt_contract.json").unlink()
+    with pytest.raises(BadInput, match="prompt_contract"):
+        evaluated(run)
+
+
+# ---- arms
+
+
+def test_base_told_the_format_is_an_arm_of_its_own(run):
+    summary = (job := evaluated(run, tell_base=True)).summary()
+    assert list(summary["arms"]) == ["base", "base-told", "tuned"]
+    assert list(summary["paired"]) == ["tuned-base", "tuned-base-told", "base-told-base"]
+    plain = evaluated(run).examples()
+    for told, before in zip(job.examples(), plain, strict=True):
+        assert told["base"]["output"] == before["base"]["output"]
+        assert told["tuned"]["output"] == before["tuned"]["output"]
+    assert any(e["base-told"]["output"] != e["base"]["output"] for e in job.examples())
+
+
+def test_checkpoints_of_a_run_are_arms_in_the_order_of_their_steps(run):
+    job = evaluated(run, adapters=["checkpoints"])
+    assert list(job.summary()["arms"]) == ["base", "tuned", "checkpoint-2", "checkpoint-4"]
+    assert {"checkpoint-2-base", "checkpoint-4-base"} <= job.summary()["paired"].keys()
+    for example in job.examples():  # the last checkpoint is the adapter
+        assert example["checkpoint-4"]["output"] == example["tuned"]["output"]
+    assert any(e["checkpoint-2"]["output"] != e["tuned"]["output"] for e in job.examples())
+
+
+def test_another_run_is_an_arm_and_the_same_one_again_is_not_told_from_base_by_more(run):
+    twin = shutil.copytree(run.path, run.path.parent / "twin")
+    (twin / "status.json").write_text((run.path / "status.json").read_text())
+    summary = evaluated(run, adapters=["twin"]).summary()
+    assert summary["paired"]["twin-base"] == summary["paired"]["tuned-base"]
+
+
+def test_further_arms_that_cannot_be_are_all_named(run):
+    foreign = Path(shutil.copytree(run.path, run.path.parent / "foreign"))
+    events = (foreign / "events.jsonl").read_text()
+    (foreign / "events.jsonl").write_text(events.replace("tiny-model@sha256", "another@sha256"))
+    with pytest.raises(BadInput) as refused:
+        evaluated(run, adapters=["checkpoint-9", "no-such-run", "foreign"])
+    said = str(refused.value)
+    assert "has kept no checkpoint-9; it has checkpoint-4, checkpoint-2" in said
+    assert "no-such-run" in said
+    assert "foreign was trained on another@sha256" in said
+
+
+def test_an_adapter_folder_that_names_another_base_is_no_arm(run, tmp_path):
+    from medcot.adapters import of_run
+    from medcot.engine.further import further_arms
+    from medcot.settings import ModelSettings
+
+    folder = Path(shutil.copytree(run.adapter_dir, tmp_path / "other"))
+    path = folder / "adapter_config.json"
+    config = json.loads(path.read_text())
+    main = of_run(run).model_copy(update={"base": ModelSettings(id="meta-llama/Llama-3.2-3B-Instruct")})
+    path.write_text(json.dumps({**config, "base_model_name_or_path": "unsloth/Qwen3-4B"}))
+    with pytest.raises(BadInput, match=r"is an adapter for unsloth/Qwen3-4B, and this run's is for meta-llama"):
+        further_arms(run, main, [str(folder)])
+    path.write_text(json.dumps({**config, "base_model_name_or_path": "unsloth/llama-3.2-3b-instruct-bnb-4bit"}))
+    assert list(further_arms(run, main, [str(folder)])) == ["other"]
+
+
+def test_an_adapter_that_changes_nothing_gives_exactly_nothing_and_it_is_said(run):
+    from safetensors.torch import load_file, save_file
+
+    path = run.adapter_dir / "adapter_model.safetensors"
+    save_file({k: v * (0 if "lora_B" in k else 1) for k, v in load_file(path).items()}, path, {"format": "pt"})
+    summary = evaluated(run).summary()
+    paired = summary["paired"]["tuned-base"]
+    assert (paired["difference"], paired["low"], paired["high"]) == (0.0, 0.0, 0.0)
+    assert paired["verdict"] == "not distinguishable"
+    assert summary["notes"] == ["This adapter changes nothing: base and tuned give equal logits."]
+
+
+# ---- multiple choice
+
+
+def test_multiple_choice_is_a_measure_of_its_own(run):
+    plain = run.latest_summary()
+    job = evaluated(run, questions="starter", records=3, choice_max_new_tokens=16, tell_base=True)
+    summary, examples = job.summary(), job.examples()
+    assert (summary["kind"], summary["data"]["records"]) == ("choice", 3)
+    assert summary["metric"] == "accuracy of the last stated letter; unparsed is wrong"
+    assert list(summary["arms"]) == ["base", "base-told", "tuned"]
+    assert summary["floors"] == {"chance": 0.25, "most_common_letter": pytest.approx(1 / 3)}
+    for arm, found in summary["arms"].items():
+        right = [e[arm]["letter"] == e["reference"]["letter"] for e in examples]
+        assert found["correct"] == sum(right)
+        assert found["low"] <= found["accuracy"] <= found["high"]
+        assert found["unparsed"] == sum(e[arm]["letter"] is None for e in examples) / 3
+    assert {"p_value", "win", "tie", "loss", "verdict"} <= summary["paired"]["tuned-base"].keys()
+    page = (job.path / "report.html").read_text(encoding="utf-8")
+    assert "Right letter" in page
+    assert "exact test p = " in page
+    assert job.samples() == []
+    assert run.latest_summary() == plain, "the headline of a run is that of its held-out records"
+
+
+# ---- what the budget allows
+
+
+def test_the_ceiling_is_what_the_cut_references_score(run):
+    wide, narrow = (evaluated(run, max_new_tokens=n, records=1).summary()["ceiling"] for n in (128, 16))
+    assert wide == {"answer_rouge_l": 1.0, "truncated": 0.0, "truncated_before_answer": 0.0}
+    assert narrow["answer_rouge_l"] == 0.0
+    assert (narrow["truncated"], narrow["truncated_before_answer"]) == (1.0, 1.0)
+
+
+def test_a_budget_that_the_tag_alone_uses_up_is_refused(run):
+    with pytest.raises(BadInput, match=r"max_new_tokens: is 3, and the tag <think> alone takes \d+ tokens"):
+        evaluated(run, max_new_tokens=3)
+
+
+def test_the_variant_of_rouge_is_named_wherever_the_figures_are(run):
+    job = evaluated(run, rouge="rougeLsum", stemmer=False)
+    name = "rougeLsum F1, no stemmer"
+    assert job.summary()["metric"] == name
+    assert name in (job.path / "report.html").read_text(encoding="utf-8")
+    assert name in (job.path / "table.csv").read_text(encoding="utf-8")
+
+
+# ---- what is left of the data
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "holds no records"),
+        ('{"Question": "Why?", "Complex_CoT": "So.", "Response": ""}\n' * 6, "record 1: has an empty Response"),
+        ('{"Question": "Why?", "Complex_CoT": "So.", "Response": "x"}\n', "leaves none to train on"),
+    ],
+)
+def test_data_without_records_or_references_is_refused_in_words(run, text, words):
+    Path(run.settings().data.source).write_text(text)
+    with pytest.raises(BadInput, match=words):
+        evaluated(run)

@@ -1,0 +1,169 @@
+"""Real workers, killed, stopped, queued and raced: what the run directory says must be what happened."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from medcot import jobs
+from medcot.errors import BadInput
+from medcot.events import Checkpoint, Finished, Step, Stopped
+from medcot.jobdirs import ALIVE
+from medcot.runs import RunStore
+from tests.faults.tools import ended, events, until
+
+
+def longer(settings, **training):
+    return settings.model_copy(update={"training": settings.training.model_copy(update=training)})
+
+
+@pytest.fixture
+def store(tmp_path):
+    return RunStore(tmp_path / "runs")
+
+
+def test_a_finished_run_leaves_a_lora_adapter_and_no_trace_of_its_secrets(store, tiny_settings):
+    canary = "canary-5e1f0c"
+    run = jobs.start_training(store, tiny_settings, secrets={"HF_TOKEN": canary})
+    until(lambda: run.status().pid, "a pid")
+    assert canary.encode() not in Path(f"/proc/{run.status().pid}/cmdline").read_bytes()
+    assert ended(run).state == "finished", run.log_tail(40)
+    names = {p.name for p in run.adapter_dir.iterdir()}
+    assert {"adapter_model.safetensors", "adapter_config.json", "prompt_contract.json", "tokenizer.json"} <= names
+    assert len(events(run, Step)) == tiny_settings.training.max_steps
+    assert len(events(run, Finished)) == 1
+    assert [p for p in run.path.rglob("*") if p.is_file() and canary.encode() in p.read_bytes()] == []
+
+
+def test_a_killed_worker_is_interrupted_says_how_to_go_on_and_is_resumed_once(store, tiny_settings):
+    run = jobs.start_training(store, longer(tiny_settings, max_steps=5000, save_steps=2))
+    until(lambda: events(run, Checkpoint), "a checkpoint")
+    os.kill(run.status().pid, signal.SIGKILL)
+    status = ended(run)
+    assert status.state == "interrupted"
+    assert f"medcot train --resume {run.id}" in status.hint
+    assert not run.has_adapter
+
+    outcomes = []
+
+    def resume():
+        try:
+            jobs.resume_training(run)
+            outcomes.append("started")
+        except BadInput:
+            outcomes.append("refused")
+
+    threads = [threading.Thread(target=resume) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(outcomes) == ["refused", "started"], "two resumes in one moment start one worker"
+    jobs.stop(run, now=True)
+
+
+def test_a_stop_saves_a_checkpoint_and_resume_finishes_the_run(store, tiny_settings):
+    run = jobs.start_training(store, longer(tiny_settings, max_steps=400, save_steps=10_000, validate_steps=10_000))
+    until(lambda: len(events(run, Step)) > 2, "some steps")
+    jobs.stop(run)
+    assert ended(run).state == "stopped", run.log_tail(40)
+    stopped_at = events(run, Stopped)[0].step
+    assert [p.name for p in run.checkpoints()] == [f"checkpoint-{stopped_at}"]
+    assert not run.has_adapter
+    with pytest.raises(BadInput, match="no adapter"):
+        jobs.start_evaluation(run)
+
+    jobs.resume_training(run)
+    until(lambda: len(events(run, Step)) > stopped_at + 2 or run.status().state not in ALIVE, "steps after the resume")
+    steps = [e.step for e in events(run, Step)]
+    assert steps[: stopped_at + 2] == list(range(1, stopped_at + 3)), "goes on where it stopped, not from the start"
+    jobs.stop(run, now=True)
+    assert ended(run).state == "stopped"
+
+
+def test_two_starts_in_one_moment_make_one_running_job_and_one_that_waits(store, tiny_settings):
+    settings, made, ready = longer(tiny_settings, max_steps=5000), [], threading.Barrier(2)
+
+    def start():
+        ready.wait()
+        made.append(jobs.start_training(store, settings))
+
+    starts = [threading.Thread(target=start) for _ in range(2)]
+    for thread in starts:
+        thread.start()
+    for thread in starts:
+        thread.join()
+    first, second = made
+    until(lambda: "running" in (first.status().state, second.status().state), "one to run")
+    until(lambda: events(first, Step) or events(second, Step), "a step")
+    states = sorted(r.status().state for r in (first, second))
+    assert states == ["queued", "running"]
+    running, waiting = (first, second) if first.status().state == "running" else (second, first)
+    jobs.stop(running, now=True)
+    until(lambda: waiting.status().state == "running", "the waiting one's turn")
+    jobs.stop(waiting, now=True)
+    assert waiting.status().state == "stopped"
+
+
+def test_a_waiting_job_is_cancelled(store, tiny_settings):
+    slot = jobs.Slot(_made(store.root))
+    assert slot.try_acquire("a test")
+    run = jobs.start_training(store, tiny_settings)
+    until(lambda: run.status().state == "queued" and run.status().pid, "the queue")
+    jobs.stop(run)
+    assert ended(run).state == "stopped"
+    slot.release()
+
+
+def test_jobs_wait_in_the_order_of_their_start(store, tiny_settings):
+    slot = jobs.Slot(_made(store.root))
+    assert slot.try_acquire("a test")
+    runs = [jobs.start_training(store, tiny_settings) for _ in range(3)]
+    assert [j.path for j in jobs.waiting_jobs(store)] == [r.path for r in runs]
+    for run in runs:
+        jobs.stop(run, now=True)
+    slot.release()
+
+
+def test_the_slot_is_free_again_after_its_holder_was_killed(store):
+    root = _made(store.root)
+    code = (
+        "import sys, time; from pathlib import Path; from medcot.jobs import Slot; slot = Slot(Path(sys.argv[1])); "
+        "print(slot.try_acquire('x'), flush=True); time.sleep(60)"
+    )
+    holder = subprocess.Popen([sys.executable, "-c", code, str(root)], stdout=subprocess.PIPE, text=True)
+    assert holder.stdout.readline().strip() == "True"
+    assert not jobs.Slot(root).try_acquire("me")
+    holder.kill()
+    holder.wait()
+    mine = jobs.Slot(root)
+    assert mine.try_acquire("me")
+    mine.release()
+
+
+def test_a_job_sees_one_gpu_of_several(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,3")
+    assert jobs.child_environment()["CUDA_VISIBLE_DEVICES"] == "2"
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    assert jobs.child_environment()["CUDA_VISIBLE_DEVICES"] == "0"
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert jobs.child_environment()["CUDA_VISIBLE_DEVICES"] == "", "hidden stays hidden"
+
+
+@pytest.mark.slow
+def test_bad_input_found_by_the_worker_is_told_as_such(store, tiny_settings):
+    lora = tiny_settings.lora.model_copy(update={"target_modules": ("no_such_proj",)})
+    run = jobs.start_training(store, tiny_settings.model_copy(update={"lora": lora}))
+    status = ended(run)
+    assert (status.state, status.bad_input) == ("failed", True)
+    assert "lora.target_modules" in status.error
+    assert "no_such_proj" in status.error
+
+
+def _made(root):
+    root.mkdir(parents=True, exist_ok=True)
+    return root

@@ -1,0 +1,49 @@
+"""The named endpoints, through the real gradio_client."""
+
+import pytest
+from gradio_client import Client
+from gradio_client.exceptions import AppError
+
+from medcot.runs import RunStore
+from medcot.settings import RunSettings
+from medcot.ui import build_app, launch_arguments
+from tests.browser.conftest import free_port
+from tests.fakes import FakeClient, write_run
+
+TEXT = "<think>\nSigns.\n</think>\n<response>\nGout.\n</response>"
+
+
+@pytest.fixture
+def served(runs_dir):
+    run = write_run(RunStore(runs_dir), RunSettings(), "finished", adapter=True)
+    app = build_app(runs_dir, FakeClient(base="Rambling.", tuned=TEXT))
+    port = free_port()
+    app.launch(server_port=port, prevent_thread_lock=True, quiet=True, **launch_arguments())
+    yield run, Client(f"http://127.0.0.1:{port}", verbose=False)
+    app.close(verbose=False)
+
+
+def test_runs_summaries_and_answers_by_name(served):
+    run, client = served
+    (found,) = client.predict(api_name="/list_runs")
+    assert (found["id"], found["state"], found["adapter"]) == (run.id, "finished", True)
+
+    with pytest.raises(AppError, match="has not been evaluated"):
+        client.predict(run.id, api_name="/evaluation_summary")
+    job = run.new_evaluation()
+    job.write_summary({"schema": 1, "run": run.id})
+    job.write_status("finished", job="evaluate")
+    assert client.predict(run.id, api_name="/evaluation_summary") == {"schema": 1, "run": run.id}
+    with pytest.raises(AppError, match="no run"):
+        client.predict("../x", api_name="/evaluation_summary")
+
+    answered = client.predict(run.id, "What suggests gout?", api_name="/ask_base_and_tuned")
+    assert (answered["tuned"]["reasoning"], answered["tuned"]["answer"]) == ("Signs.", "Gout.")
+    assert answered["base"]["text"] == "Rambling."
+    with pytest.raises(AppError, match="question: is empty"):
+        client.predict(run.id, " ", api_name="/ask_base_and_tuned")
+
+
+def test_nothing_else_is_offered_to_other_programs(served):
+    offered = served[1].view_api(return_format="dict")["named_endpoints"]
+    assert offered.keys() == {"/list_runs", "/evaluation_summary", "/ask_base_and_tuned"}
