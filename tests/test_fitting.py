@@ -138,18 +138,31 @@ def test_parameters_are_counted_as_they_are(llama):
 
 
 @pytest.mark.parametrize(
-    ("backend", "quantization", "micro_batch", "checkpointing", "measured"),
+    ("backend", "sampling", "quantization", "micro_batch", "checkpointing", "measured"),
     [
-        ("peft", "4bit", 2, True, 3.2),
-        ("unsloth", "4bit", 2, True, 3.5),
-        ("unsloth", "4bit", 16, False, 29.1),
-        ("unsloth", "none", 16, False, 32.9),
+        ("peft", "shuffled", "4bit", 2, True, 3.2),
+        ("unsloth", "shuffled", "4bit", 2, True, 3.5),
+        ("unsloth", "shuffled", "4bit", 16, False, 29.1),
+        ("unsloth", "shuffled", "none", 16, False, 32.9),
+        ("unsloth", "grouped", "4bit", 16, False, 34.9),
+        ("unsloth", "grouped", "4bit", 8, False, 19.3),
+        ("unsloth", "grouped", "4bit", 4, False, 10.9),
+        ("unsloth", "grouped", "4bit", 2, False, 7.3),
+        ("unsloth", "grouped", "4bit", 16, True, 4.1),
+        ("unsloth", "grouped", "4bit", 4, True, 3.1),
+        ("unsloth", "grouped", "none", 16, False, 38.7),
+        ("unsloth", "grouped", "none", 8, False, 23.1),
+        ("unsloth", "grouped", "none", 4, False, 14.8),
+        ("unsloth", "grouped", "none", 2, False, 11.1),
+        ("unsloth", "grouped", "none", 16, True, 7.9),
+        ("unsloth", "grouped", "none", 4, True, 6.9),
     ],
 )
 def test_the_estimate_is_within_15_percent_of_measured_peaks(
-    llama, backend, quantization, micro_batch, checkpointing, measured
+    llama, backend, sampling, quantization, micro_batch, checkpointing, measured
 ):
     given = {"micro_batch": micro_batch, "accumulation": 16 // micro_batch, "gradient_checkpointing": checkpointing}
+    given["sampling"] = sampling
     plan = chosen(llama, 139, backend=backend, quantization=quantization, arrangement="as-given", **given)
     assert plan.peak_memory_gib == pytest.approx(measured, rel=0.15)
 

@@ -26,7 +26,6 @@ PROCESS_GIB = 0.75  # a CPU worker before any weights: the interpreter and the l
 # 16 bytes a logit within 4 GiB (its own rule), of which its compiled kernel takes 4.
 TRL_CHUNK, TRL_BYTES_LOGIT = 256, 12
 UNSLOTH_CHUNK_GIB, UNSLOTH_RULE_BYTES, UNSLOTH_BYTES_LOGIT = 4, 16, 4
-BACKWARD_INNER = 4  # the gated MLP's gradients of one layer, in its inner widths a token
 MARGIN = 1.2  # between an estimate and what must be free for it
 RESERVE_GIB = 1.0  # the device's own context, and what its allocator cannot use
 # What a pass costs beside its tokens, in tokens: a GPU waits for its host to launch kernels. 5,700 were derived from
@@ -37,20 +36,24 @@ RECOMPUTE = 4 / 3  # checkpointing repeats the forward pass
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """What a decoder layer keeps for the backward pass, in numbers a token: how many of each of the layer's widths."""
+    """What a decoder layer keeps for the backward pass, in numbers a token: how many of each of the layer's widths.
+
+    `backward` is what the gated MLP's gradients of one layer take beside it, in its inner widths.
+    """
 
     hidden: float
     keys: float
     inner: float
+    backward: float
 
 
 # Unsloth: both residual inputs, both norm outputs, queries, attention's output, keys and values, gate and up. Without
-# padding it joins the outputs of single sequences, one hidden width more. PEFT adds each adapter's input and the steps
-# of norms, rotation and activation.
+# padding it joins the outputs of single sequences, one hidden width more. Its MLP's gradients overwrite what was kept.
+# PEFT adds each adapter's input and the steps of norms, rotation and activation.
 KEPT = {
-    "unsloth": Kept(hidden=6, keys=2, inner=2),
-    "unsloth, padding-free": Kept(hidden=7, keys=2, inner=2),
-    "peft": Kept(hidden=16, keys=0, inner=5),
+    "unsloth": Kept(hidden=6, keys=2, inner=2, backward=1),
+    "unsloth, padding-free": Kept(hidden=7, keys=2, inner=2, backward=1),
+    "peft": Kept(hidden=16, keys=0, inner=5, backward=4),
 }
 
 
@@ -120,7 +123,7 @@ def peak_gib(shape: Shape, settings: RunSettings, host: Host, arrangement: Arran
     kept = KEPT[f"{host.backend}, padding-free" if padding_free else host.backend]
     numbers = kept.hidden * shape.hidden + kept.keys * shape.keys + kept.inner * shape.inner
     layer = tokens * numbers * width
-    backward = tokens * shape.inner * width * BACKWARD_INNER
+    backward = tokens * shape.inner * width * kept.backward
     loss = loss_bytes(shape, host.backend, tokens, width)
     if arrangement.gradient_checkpointing:
         # Unsloth moves each layer's input to the host's memory and has two of them on the device.
