@@ -129,7 +129,7 @@ def of_folder(folder: Path, *, name: str | None = None, style: str | None = None
         problems.append(no_contract(name))
     model = None
     try:
-        model = ModelSettings(id=base) if base else _base(name, config, published_settings(folder))
+        model = _model_settings("--base", id=base) if base else _base(name, config, published_settings(folder))
     except BadInput as bad:
         problems += bad.problems
     if problems or model is None:
@@ -203,12 +203,24 @@ def _base(name: str, config: dict[str, Any], published: RunSettings | None) -> M
                 "Say which base: --base OWNER/NAME, --base FOLDER or --base starter",
             )
         )
+    revision = revision if isinstance(revision, str) else None
     if IN_4BIT.search(named):
         if not has_cuda():
             full = IN_4BIT.sub("", named)
             raise BadInput(
                 Problem(name, f"has the base {named}, which needs a CUDA GPU.", f"Name another copy: --base {full}")
             )
-        return ModelSettings(id=named, revision=revision, quantization="4bit")
+        return _model_settings(name, id=named, revision=revision, quantization="4bit")
     quantization = published.model.quantization if published and has_cuda() else "none"
-    return ModelSettings(id=named, revision=revision if isinstance(revision, str) else None, quantization=quantization)
+    return _model_settings(name, id=named, revision=revision, quantization=quantization)
+
+
+def _model_settings(where: str, **values: Any) -> ModelSettings:
+    """Raises BadInput where what a person or an adapter's file says cannot be a base."""
+    try:
+        return ModelSettings(**values)
+    except ValidationError as error:
+        what = "; ".join(f"{e['loc'][0]}: {e['msg']}" for e in error.errors())
+        raise BadInput(
+            Problem(where, f"names no base that can be used ({what}).", "Say which: --base OWNER/NAME")
+        ) from None

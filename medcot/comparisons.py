@@ -4,6 +4,7 @@ One JSON object a line in comparisons.jsonl, appended when somebody saves a judg
 """
 
 import csv
+import errno
 import io
 import json
 import os
@@ -87,9 +88,13 @@ def append(run: Run, comparison: Comparison) -> None:
     """Keep a judgement; on disk when this returns. Raises BadInput where the run's folder cannot be written."""
     line = (comparison.model_dump_json() + "\n").encode()
     try:
-        handle = os.open(path_of(run), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        handle = os.open(path_of(run), os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
         try:
-            os.write(handle, line)  # one write: two readers who save at once leave two whole lines
+            size = os.fstat(handle).st_size
+            whole = not size or os.pread(handle, 1, size - 1) == b"\n"  # else a full disk cut the last line
+            # One write: two readers who save at once leave two whole lines.
+            if os.write(handle, whole_line := line if whole else b"\n" + line) < len(whole_line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             os.fsync(handle)
         finally:
             os.close(handle)

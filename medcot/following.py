@@ -3,12 +3,13 @@
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn
 
 from medcot import jobs, terminal
+from medcot.errors import BadInput
 from medcot.events import AnyEvent, Checkpoint, PlanMade, RecordDone, Sample, Step, Validation, Warned
 from medcot.events import Progress as Stage
 from medcot.jobdirs import ALIVE, JobDir, State, Status
@@ -43,7 +44,8 @@ def follow(job: JobDir, title: str) -> Status:
                     else "and keeping what is answered"
                 )
                 display.say(f"Stopping {what}. Ctrl-C once more leaves it to end by itself.")
-                jobs.stop(job)
+                with suppress(BadInput):  # it ended since it was looked at
+                    jobs.stop(job)
             time.sleep(POLL_SECONDS)
 
 

@@ -196,6 +196,11 @@ def _in_words(kind: str, name: str, revision: str | None) -> Iterator[None]:
         where = WHERE[kind]
         what = f"the Hub stopped answering about the {kind} {name} ({str(error) or type(error).__name__})."
         raise BadInput(Problem(where, what, "Try again.")) from None
+    except OSError as error:
+        if error.errno is None:  # the Hub's clients, and requests', derive their own from it
+            raise
+        what = f"the {kind} {name} cannot be stored: {error.strerror}."
+        raise BadInput(Problem(WHERE[kind], what, "Free some space, or set HF_HOME to another folder.")) from None
 
 
 def _not_on_hub(kind: str, name: str, revision: str | None, error: Exception) -> Problem:

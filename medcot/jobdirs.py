@@ -1,9 +1,9 @@
 """A job directory: status.json, events.jsonl and worker.log in a folder that one worker writes and anyone reads."""
 
 import os
+import secrets
 import shlex
 import shutil
-import tempfile
 import time
 from pathlib import Path
 from typing import Literal
@@ -42,15 +42,17 @@ def command(words: str, runs_dir: Path) -> str:
 
 def write_atomically(path: Path, text: str) -> None:
     """Readers see the old file or the new one, whole, also after a power cut."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
+    # Readable like any new file, where mkstemp's is its owner's alone: runs are shared by the folder's rights.
+    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        Path(temporary).replace(path)
+        temporary.replace(path)
     except OSError:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
 
 

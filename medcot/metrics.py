@@ -16,7 +16,8 @@ from typing import Any, Literal
 from medcot.tags import Parsed, parse
 
 BOOTSTRAP_DRAWS = 10_000
-_BEYOND_LATIN = re.compile(r"[^\W\d_a-zA-ZÀ-ɏ]")
+# Letters of another script: not one Greek letter by itself, nor µ, ², ₂ or Ω, which stand in English medical text too.
+_BEYOND_LATIN = re.compile(r"[^\W\d_a-zA-ZÀ-ɏ\u00aa-\u00ba\u0370-\u03ff\u2070-\u209f\u2100-\u214f]|[\u0370-\u03ff]{2}")
 FEWEST_RECORDS = 10  # below, no interval is wide enough to carry a verdict
 MOST_DRAWN = 2_000_000  # resampled values in memory at a time
 

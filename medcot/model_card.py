@@ -11,7 +11,7 @@ from medcot.events import Finished, PlanMade, Started, Step, Validation, newest
 from medcot.prompts import PromptContract
 from medcot.recipes import changed_settings
 from medcot.runs import Run
-from medcot.settings import STARTER, ModelSettings, RunSettings, is_folder, is_local_data
+from medcot.settings import STARTER, ModelSettings, RunSettings, is_local_data, is_local_model
 
 CLAIM = re.compile(r"\b(improv\w*|outperform\w*|superior)", re.IGNORECASE)
 MOST_LOSSES = 12  # rows of the loss table
@@ -65,7 +65,7 @@ def base_name(model: ModelSettings) -> str:
     """The base for others: its Hub name, never a path of this machine."""
     if model.id == STARTER:
         return starter.HUB_ID
-    return model.id.rstrip("/").rpartition("/")[2] if is_folder(model.id) else model.id
+    return model.id.rstrip("/").rpartition("/")[2] if is_local_model(model.id) else model.id
 
 
 def data_name(settings: RunSettings) -> str:
@@ -81,7 +81,7 @@ def source_name(source: str) -> str:
 def _front_matter(settings: RunSettings, summary: dict[str, Any] | None, title: str) -> str:
     from huggingface_hub import ModelCardData
 
-    llama, on_hub = licences.of_llama(settings.model), not is_folder(settings.model.id)
+    llama, on_hub = licences.of_llama(settings.model), not is_local_model(settings.model.id)
     results = [_result(settings, summary, arm) for arm in ("base", "tuned")] if summary else None
     data = ModelCardData(
         base_model=base_name(settings.model) if on_hub else None,
@@ -120,7 +120,7 @@ def _made_from(settings: RunSettings, contract: PromptContract, repo: str | None
     revision = f", revision {model.revision}" if model.revision else ""
     plan = run.plan()
     exact = plan.model if plan else ""
-    trained_on = f", trained on `{exact}`" if model.id == STARTER or is_folder(model.id) else ""
+    trained_on = f", trained on `{exact}`" if model.id == STARTER or is_local_model(model.id) else ""
     config = f", configuration {data.config}" if data.config else ""
     at = f", revision {data.revision}" if data.revision else ""
     changed = "\n".join(f"  - `{pair}`" for pair in changed_settings(public_settings(settings))) or "  - none"
@@ -143,7 +143,9 @@ A LoRA adapter for `{base_name(model)}` that writes its reasoning between `<thin
 
 def public_settings(settings: RunSettings) -> RunSettings:
     """The settings without the folders of this machine."""
-    model = settings.model.model_copy(update={"id": settings.model.id if not is_folder(settings.model.id) else "local"})
+    model = settings.model.model_copy(
+        update={"id": settings.model.id if not is_local_model(settings.model.id) else "local"}
+    )
     source = settings.data.source if settings.data.source == STARTER else data_name(settings)
     return settings.model_copy(
         update={"model": model, "data": settings.data.model_copy(update={"source": source}), "name": None}

@@ -18,8 +18,8 @@ from medcot.jobs import child_environment
 from medcot.loss_picture import loss_png
 from medcot.model_card import base_name, model_card, public_settings, source_name
 from medcot.runs import Run
-from medcot.safe_adapter import CONFIG, WEIGHTS, require_finite, require_safe
-from medcot.settings import is_folder
+from medcot.safe_adapter import CONFIG, LONGEST_HEADER, WEIGHTS, require_finite, require_safe
+from medcot.settings import is_local_model
 
 TOKENIZER = (
     *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
@@ -111,7 +111,7 @@ def _files(run: Run, card: str) -> list[Published]:
     made = {"README.md": card.encode(), CONFIG: _config(run), SETTINGS: _json(public_settings(settings).model_dump())}
     made |= {"loss.png": picture} if picture else {}
     if summary := run.latest_summary():
-        made[SUMMARY] = _json(summary | {"data": summary["data"] | {"source": source_name(summary["data"]["source"])}})
+        made[SUMMARY] = _json(_public_summary(summary))
     if llama := licences.of_llama(settings.model):
         made["NOTICE"] = f"{llama.notice}\n{llama.link}\n".encode()
     found = [Published(path, content) for path, content in made.items()]
@@ -119,11 +119,17 @@ def _files(run: Run, card: str) -> list[Published]:
     return sorted(found, key=lambda file: file.path)
 
 
+def _public_summary(summary: dict[str, Any]) -> dict[str, Any]:
+    """The summary without a file's folder, and without the address of a server that answered."""
+    public = summary | {"data": summary["data"] | {"source": source_name(summary["data"]["source"])}}
+    return public | ({"engine": "a model server"} if "://" in str(summary.get("engine")) else {})
+
+
 def _config(run: Run) -> bytes:
     """adapter_config.json with the base's name on the Hub in place of a folder of this machine."""
     settings = run.settings()
     config = json.loads((run.adapter_dir / CONFIG).read_text(encoding="utf-8"))
-    revision = None if is_folder(settings.model.id) else settings.model.revision
+    revision = None if is_local_model(settings.model.id) else settings.model.revision
     return _json(config | {"base_model_name_or_path": base_name(settings.model), "revision": revision})
 
 
@@ -134,7 +140,12 @@ def _json(value: Any) -> bytes:
 def _leaks(files: list[Published], run: Run) -> list[Problem]:
     """Files that hold a secret of this process, what looks like one, a pickle, or a path of this machine."""
     secrets = {v.encode() for k, v in os.environ.items() if SECRET_NAME.search(k) and len(v) >= 8}
-    here = str(run.path.resolve().parent).encode()
+    settings = run.settings()
+    recorded = (settings.model.id, settings.data.source)
+    here = [
+        str(run.path.resolve().parent),
+        *(p for p in recorded if p.startswith((".", "/", "~")) and "/" in p.strip("./~")),
+    ]
     problems = []
     for file in files:
         # The weights' own bytes are numbers, which the checks above have read; their header is text.
@@ -143,7 +154,7 @@ def _leaks(files: list[Published], run: Run) -> list[Problem]:
             problems.append(Problem(file.path, "holds what looks like a token or a key.", "Remove it, and revoke it."))
         if content.startswith(PICKLE_TEXT):
             problems.append(Problem(file.path, "is a pickle or an archive, not what its name says.", "Train again."))
-        if here in content:
+        if any(folder.encode() in content for folder in here):
             problems.append(Problem(file.path, "names a folder of this machine.", "Write it without the folder."))
     return problems
 
@@ -153,7 +164,7 @@ def _head(file: Path) -> bytes:
         if file.name != WEIGHTS:
             return stream.read()
         start = stream.read(8)
-        return start + stream.read(int.from_bytes(start, "little"))
+        return start + stream.read(min(int.from_bytes(start, "little"), LONGEST_HEADER))
 
 
 def publish(

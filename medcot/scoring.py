@@ -21,7 +21,10 @@ def score_files(
     rows = list(data.read_rows(references))
     examples = data.check(rows, references)
     outputs = _read_outputs(predictions)
-    matched = _match([row for _, row in rows], outputs, predictions)
+    by_record = dict(
+        zip((number for number, _ in rows), _match([row for _, row in rows], outputs, predictions), strict=True)
+    )
+    matched = [by_record[e.record] for e in examples]  # without those of records that are passed over
     scores = [
         metrics.score(output, e.reasoning, e.answer, variant=variant)
         for output, e in zip(matched, examples, strict=True)

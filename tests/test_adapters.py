@@ -103,6 +103,31 @@ def test_a_cut_weights_file_is_refused(folder, runs_dir, cut):
 
 
 @pytest.mark.parametrize(
+    "tensors",
+    [
+        {"x.lora_A.weight": {"shape": [2], "data_offsets": [0, 8]}},
+        {"x.lora_A.weight": {"dtype": "F32", "shape": [3], "data_offsets": [0, 8]}},
+        {"x.lora_A.weight": {"dtype": "F32", "shape": [2], "data_offsets": [8, 0]}},
+        {"x.lora_A.weight": {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}},
+    ],
+    ids=["no type", "wrong shape", "backwards", "nothing"],
+)
+def test_weights_that_do_not_fit_their_own_header_are_refused(folder, runs_dir, tensors):
+    head = json.dumps(tensors).encode()
+    (folder / "adapter_model.safetensors").write_bytes(struct.pack("<Q", len(head)) + head + b"\0" * 8)
+    with pytest.raises(BadInput, match="not a whole safetensors file"):
+        open_adapter(str(folder), RunStore(runs_dir), style="chat", base="starter")
+
+
+def test_a_base_that_cannot_be_one_is_refused_in_words(folder, runs_dir):
+    with pytest.raises(BadInput, match="names no base that can be used"):
+        open_adapter(str(folder), RunStore(runs_dir), style="chat", base="o/" + "x" * 400)
+    configure(folder, base_model_name_or_path="owner/" + "x" * 400)
+    with pytest.raises(BadInput):
+        open_adapter(str(folder), RunStore(runs_dir), style="chat")
+
+
+@pytest.mark.parametrize(
     ("dtype", "good", "bad"),
     [
         ("F32", np.array([1e38, -1], "<f4").tobytes(), np.array([1, np.nan], "<f4").tobytes()),

@@ -51,6 +51,15 @@ def test_medmcqa_and_pubmedqa_as_they_are_published(tmp_path):
     assert "It does." not in prompt_for(second)
 
 
+def test_a_number_counts_the_places_of_missing_options_too(tmp_path):
+    medmcqa = {"question": "Q?", "opa": "1", "opb": None, "opc": "3", "opd": "4", "cop": 2}
+    plain = {"question": "Q?", "options": ["1", None, "3"], "answer_idx": 2}
+    found, _ = questions.load(write(tmp_path / "q.jsonl", [medmcqa, plain]))
+    assert [q.letter for q in found] == ["C", "C"]
+    with pytest.raises(BadInput, match="has no `answer_idx`"):
+        questions.load(write(tmp_path / "q.jsonl", [{**plain, "answer_idx": 1}]))
+
+
 @pytest.mark.parametrize(
     ("row", "words"),
     [

@@ -40,6 +40,11 @@ def refused(result, *words: str) -> list[str]:
     return problems
 
 
+@pytest.mark.parametrize("command", [["runs"], ["train"], ["delete", "latest", "--yes"], ["show"]])
+def test_a_runs_folder_of_nobody_is_refused_in_words(medcot, command):
+    refused(medcot(*command, "--runs-dir", "~nobody-here/x"), "names no user's folder")
+
+
 @pytest.mark.parametrize("command", ["train", "plan", "quickstart"])
 def test_all_problems_of_settings_come_at_once(medcot, runs_dir, command):
     wrong = ["training.epochs=0", "lora.rnk=8", "nonsense", "data.held_out=0", "evaluation.top_p=0.5"]

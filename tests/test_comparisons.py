@@ -2,6 +2,7 @@
 
 import csv
 import io
+import os
 import stat
 import threading
 
@@ -53,6 +54,21 @@ def test_a_line_cut_by_a_crash_loses_no_other(run):
         file.write('{"schema_version": 1, "id"\n')
     k.append(run, comparison("base"))
     assert [c.judgement.answer for c in k.read(run)] == ["tuned", "base"]
+
+
+def test_a_line_without_its_end_does_not_swallow_the_next(run):
+    k.append(run, comparison())
+    with k.path_of(run).open("a") as file:
+        file.write('{"schema_version": 1, "id"')
+    k.append(run, comparison("base"))
+    assert [c.judgement.answer for c in k.read(run)] == ["tuned", "base"]
+
+
+def test_a_disk_that_takes_half_a_line_is_no_saved_judgement(run, monkeypatch):
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda handle, line: write(handle, line[:20]))
+    with pytest.raises(BadInput, match="cannot be written: No space left"):
+        k.append(run, comparison())
 
 
 def test_readers_who_save_at_once_lose_nothing(run):

@@ -20,6 +20,7 @@ ENGLISH = [
     ("The patients were treated with antibiotics", "treating the patient with an antibiotic"),
     ("β-blockers, 5 mg/day", "beta blockers 5 mg a day"),
     ("same words", "same words"),
+    ("the doses of beta agonists", "doses: 5 µg of a β₂ agonist per m², twice"),
     ("nothing", "shared here"),
 ]
 

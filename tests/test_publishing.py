@@ -188,6 +188,22 @@ def test_secrets_pickles_and_folders_of_this_machine_do_not_pass(run, monkeypatc
     assert not {"notes.txt", "training_args.bin"} & paths
 
 
+def test_a_base_and_a_file_that_are_gone_and_a_servers_address_are_named_to_nobody(run):
+    settings = changed(run.settings(), "model", id="/mnt/hospital/secret-base")
+    settings = changed(settings, "data", source="/mnt/hospital/records.jsonl")
+    (run.path / "settings.json").write_text(settings.model_dump_json())
+    evaluated(run)
+    job = run.evaluations()[0]
+    job.write_summary(job.summary() | {"engine": "http://10.0.0.7:8000/v1"})
+    for file in collect(run, REPO):
+        content = file.content if isinstance(file.content, bytes) else file.content.read_bytes()
+        assert b"/mnt/hospital" not in content, file.path
+        assert b"10.0.0.7" not in content, file.path
+    (run.adapter_dir / "chat_template.jinja").write_bytes(b"{# /mnt/hospital/secret-base #}")
+    with pytest.raises(BadInput, match="folder of this machine"):
+        collect(run, REPO)
+
+
 # ---- the push, through the real client
 
 

@@ -20,6 +20,7 @@ from tests.engine_tools import changed, train
 from tests.test_jobs import until
 
 ORDER = EvaluationOrder(max_new_tokens=24, batch_size=4, tell_base=False)  # two questions a batch
+LONGER = ORDER.model_copy(update={"max_new_tokens": 240})  # so that a real worker is still at it when it is ended
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +61,13 @@ class Killed(BaseException):
 def whole(run):
     job = written(run)
     evaluate(run, job)
+    return job
+
+
+@pytest.fixture(scope="module")
+def longer(run):
+    job = written(run, LONGER)
+    evaluate(run, job, LONGER)
     return job
 
 
@@ -125,8 +133,8 @@ def test_a_run_still_training_is_not_evaluated(run, tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_killed_at_half_by_the_kernel_and_resumed(run, whole):
-    job = jobs.start_evaluation(run, ORDER)
+def test_killed_at_half_by_the_kernel_and_resumed(run, longer):
+    job = jobs.start_evaluation(run, LONGER)
     until(lambda: 0 < len(job.examples()) < 5, "some answers")
     os.killpg(job.status().pid, signal.SIGKILL)
     until(lambda: job.status().state == "interrupted", "the kill")
@@ -135,12 +143,12 @@ def test_killed_at_half_by_the_kernel_and_resumed(run, whole):
     jobs.resume_evaluation(job)
     until(lambda: job.status().state not in ALIVE, "the end")
     assert job.status().state == "finished", job.log_tail()
-    assert timeless(job.summary()) == timeless(whole.summary())
+    assert timeless(job.summary()) == timeless(longer.summary())
 
 
 @pytest.mark.slow
-def test_stopped_keeps_what_is_answered(run, whole):
-    job = jobs.start_evaluation(run, ORDER)
+def test_stopped_keeps_what_is_answered(run, longer):
+    job = jobs.start_evaluation(run, LONGER)
     until(lambda: 0 < len(job.examples()) < 5, "some answers")
     jobs.stop(job)
     until(lambda: job.status().state not in ALIVE, "the end")
@@ -151,4 +159,4 @@ def test_stopped_keeps_what_is_answered(run, whole):
     assert len(job.answers()) == kept
     jobs.resume_evaluation(job)
     until(lambda: job.status().state not in ALIVE, "the end")
-    assert timeless(job.summary()) == timeless(whole.summary())
+    assert timeless(job.summary()) == timeless(longer.summary())

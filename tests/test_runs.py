@@ -219,6 +219,8 @@ def test_status_and_summary_are_replaced_whole(run):
     evaluation.write_summary({"a": 1})
     left = [p.name for p in [*run.path.iterdir(), *evaluation.path.iterdir()]]
     assert not [name for name in left if name.startswith(".")]
+    rights = {(run.path / name).stat().st_mode for name in ("status.json", "settings.json")}
+    assert len(rights) == 1, "whoever may read the settings may read the state"
 
 
 @pytest.mark.parametrize("content", ["", "{", '{"training": {"epochs": 0}}', '{"of_another_version": 1}'])

@@ -53,6 +53,14 @@ def test_without_ids_the_order_counts(score):
     assert found["scores"]["answer_rouge_l"] == pytest.approx(found["floors"]["shuffled"])
 
 
+def test_a_record_that_is_passed_over_takes_its_output_with_it(tmp_path):
+    records = make_records(4)
+    records[1]["Response"] = ""
+    references = DataSettings(source=str(lines(tmp_path / "r.jsonl", records)), empty_records="skip")
+    outputs = lines(tmp_path / "o.jsonl", [{"output": perfect(r)} for r in records])
+    assert scoring.score_files(references, outputs)["scores"]["answer_rouge_l"] == 1.0
+
+
 def test_with_ids_in_both_the_order_does_not_count(score):
     records = [{**r, "id": i} for i, r in enumerate(make_records(5))]
     outputs = [{"id": str(r["id"]), "output": perfect(r)} for r in records]

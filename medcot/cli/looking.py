@@ -21,7 +21,8 @@ def runs(runs_dir: RunsDir = DEFAULT_RUNS, as_json: AsJson = False) -> None:
     from medcot import terminal
     from medcot.runs import RunStore
 
-    found = RunStore(runs_dir).list()
+    with refusing(as_json):
+        found = RunStore(runs_dir).list()
     if as_json:
         emit(
             {"runs": [{"id": r.id, "state": r.shown_status().state, "metrics": r.metrics(), **facts(r)} for r in found]}

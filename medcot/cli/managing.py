@@ -52,8 +52,8 @@ def delete(
     from medcot import terminal
     from medcot.runs import RunStore
 
-    store = RunStore(runs_dir)
     with refusing(as_json):
+        store = RunStore(runs_dir)
         found = store.get(run)
         if not yes:
             if as_json or not sys.stdin.isatty():

@@ -123,9 +123,9 @@ def train(
     from medcot.jobdirs import command
     from medcot.runs import RunStore
 
-    store = RunStore(runs_dir)
     pairs = with_processes(overrides, "training", processes)
     with refusing(as_json):
+        store = RunStore(runs_dir)
         if resume:
             if recipe or config or pairs:
                 raise BadInput(

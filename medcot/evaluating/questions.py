@@ -102,9 +102,9 @@ def _letter(value: Any, options: dict[str, str]) -> str | None:
         return None
     if isinstance(value, str) and value.strip().isdecimal():
         value = int(value)
-    if isinstance(value, int):
-        return list(options)[value] if 0 <= value < len(options) else None
-    letter = str(value).strip().upper()
+    # A number counts all places, also one whose option is null and dropped.
+    of_number = isinstance(value, int) and 0 <= value < len(ascii_uppercase)
+    letter = ascii_uppercase[value] if of_number else str(value).strip().upper()
     return letter if letter in options else None
 
 

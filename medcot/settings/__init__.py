@@ -16,6 +16,7 @@ from medcot.settings.sections import (
     TrainingSettings,
     is_folder,
     is_local_data,
+    is_local_model,
     plain_name,
 )
 
@@ -40,6 +41,7 @@ __all__ = [
     "field_paths",
     "is_folder",
     "is_local_data",
+    "is_local_model",
     "plain_name",
     "value_at",
 ]

@@ -285,6 +285,11 @@ def is_local_data(source: str) -> bool:
     )
 
 
+def is_local_model(model_id: str) -> bool:
+    """Whether a model's id is, or by its form once was, a folder of some machine, and no name on the Hub."""
+    return model_id.startswith((".", "/", "~")) or is_folder(model_id)
+
+
 def is_folder(text: str) -> bool:
     """Whether text names a folder; what cannot be a path at all, such as a text too long for one, does not."""
     try:

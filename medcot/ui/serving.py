@@ -70,12 +70,13 @@ def serve(
 ) -> int:
     """Serve the page until Ctrl-C. Workers go on; the model behind Chat ends with the page."""
     try:
+        runs_dir = RunStore(runs_dir).root
         login = credentials(host, auth)
         server = server_of(endpoint, base_model, tuned_model, style)
     except BadInput as bad:
         sys.stderr.write("".join(f"{problem}\n" for problem in bad.problems))
         return 2
-    client = ServiceClient(runs_dir.expanduser().resolve())
+    client = ServiceClient(runs_dir.resolve())
     app = build_app(runs_dir, client, server)
     try:
         app.launch(

@@ -3,6 +3,7 @@
 import subprocess
 import time
 
+import psutil
 import pytest
 
 from medcot.jobdirs import ALIVE
@@ -26,6 +27,11 @@ def ended(job):
 
 def events(job, kind):
     return [e for e in job.events()[0] if isinstance(e, kind)]
+
+
+def living(pids):
+    """Those of the processes that are there and no zombies, which wait for a parent that may not care."""
+    return [p.pid for p in psutil.process_iter(["status"]) if p.pid in pids and p.info["status"] != "zombie"]
 
 
 def mounted(folder, options):
