@@ -50,6 +50,12 @@ def parse(text: str) -> Parsed:
     return _Parser().run(text)
 
 
+def begins_strict(text: str) -> bool:
+    """Whether text is in the strict form as far as it goes: some ending, or none, would make it whole."""
+    endings = ("", "x</response>", "<response>x</response>", "x</think><response>x</response>")
+    return any(_STRICT.fullmatch(text + ending) for ending in endings)
+
+
 class _Parser:
     """Walks the text tag by tag; `place` is where text goes now: "think", "response" or "" outside of both."""
 

@@ -9,7 +9,7 @@ from medcot import prompts, tags
 from medcot.errors import BadInput
 from medcot.prompts import PromptContract, encode_example, encode_prompt, make_contract, prompt_text
 from medcot.settings import PromptSettings
-from medcot.tags import parse
+from medcot.tags import begins_strict, parse
 from tests import tiny
 
 QUESTION = "Which vitamin prevents scurvy {and why}?"
@@ -338,3 +338,23 @@ def test_what_is_trained_on_parses_back_to_itself():
 def test_parsing_long_broken_text_takes_no_more_than_a_moment():
     text = "<think>" + "a<think>" * 20_000 + "</response>" * 20_000
     assert parse(text).reasoning.count("a") == 20_000
+
+
+@pytest.mark.parametrize(
+    ("text", "so_far"),
+    [
+        ("<think>\nUrate is", True),
+        ("<think>Urate.</thi", True),
+        ("<think>Urate.</think>\n", True),
+        ("<think>Urate.</think><response>Gout", True),
+        ("<think>Urate.</think><response>Gout.</response>", True),
+        ("", False),
+        ("Gout.", False),
+        ("<response>Gout", False),
+        ("<think>a<think>b", False),
+        ("<think>Urate.</think>Gout.", False),
+        ("<think>Urate.</think><response>Gout.</response> And", False),
+    ],
+)
+def test_a_text_that_is_cut_short_is_in_the_form_as_far_as_it_goes_or_not(text, so_far):
+    assert begins_strict(text) is so_far

@@ -6,7 +6,7 @@ import psutil
 
 from medcot.events import Step
 from medcot.jobdirs import ALIVE, Status
-from medcot.tags import parse
+from medcot.tags import begins_strict, parse
 from medcot.terminal import duration
 from medcot.ui import components as c
 from medcot.ui.chart import Points
@@ -67,17 +67,20 @@ def samples(seen: Seen) -> str:
     parts = []
     for i, (step, group) in enumerate(groups):
         answers = "".join(_sample(s.question, s.output) for s in reversed(group))
-        kept = sum(parse(s.output).strict for s in group)
+        whole = sum(parse(s.output).strict for s in group)
+        begun = sum(begins_strict(s.output) for s in group)
+        so_far = f" so far, {whole} complete" if begun > whole else ""
         parts.append(
             f'<details class="mc-example"{" open" if i == 0 else ""}><summary>Step {step}: '
-            f"{kept} of {len(group)} in the form</summary>{answers}</details>"
+            f"{begun} of {len(group)} in the form{so_far}</summary>{answers}</details>"
         )
     return f"<h4>Sample answers, as it learns</h4>{''.join(parts)}"
 
 
 def _sample(question: str, output: str) -> str:
     parsed = parse(output)
-    wrong = f'<p class="mc-format">Format: {c.text("; ".join(parsed.problems))}</p>' if parsed.problems else ""
+    told = "cut short, in the form so far" if begins_strict(output) else "; ".join(parsed.problems)
+    wrong = f'<p class="mc-format">Format: {c.text(told)}</p>' if parsed.problems else ""
     reasoning = f"<h5>Reasoning</h5>{c.passage(parsed.reasoning)}" if parsed.reasoning else ""
     return (
         f'<div class="mc-arm mc-arm-tuned"><p class="mc-soft">{c.text(question)}</p>{reasoning}'
