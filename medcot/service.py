@@ -41,6 +41,7 @@ class ServiceClient:
         self._child: subprocess.Popen[str] | None = None
         self._waiting: dict[str, queue.Queue[m.Reply]] = {}
         self._lock = threading.Lock()
+        self._newest_load = ""  # its request's id
         self.loaded: m.Loaded | None = None
         self.unloaded: m.Unloaded | None = None
 
@@ -50,6 +51,9 @@ class ServiceClient:
         with self._lock:
             self._waiting[message.id] = replies
             self._ensure_child()
+            if isinstance(message, m.LoadRequest | m.ConnectRequest):
+                # The worker gives up what it has before it loads another, which may fail.
+                self.loaded, self._newest_load = None, message.id
             self._write(message)
         try:
             while True:
@@ -110,7 +114,7 @@ class ServiceClient:
                 reply = m.REPLY.validate_json(line)
             except ValidationError:
                 continue
-            if isinstance(reply, m.Loaded):
+            if isinstance(reply, m.Loaded) and reply.id == self._newest_load:
                 self.loaded, self.unloaded = reply, None
             elif isinstance(reply, m.Unloaded):
                 self.loaded, self.unloaded = None, reply

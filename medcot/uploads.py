@@ -36,11 +36,20 @@ def keep(runs_dir: Path, file: Path) -> Path:
     target = folder / f"{slug}-{sha256_of(file)[:16]}{suffix}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=folder, prefix=".new-", delete=False) as draft:
-            shutil.copyfile(file, draft.name)
-        Path(draft.name).replace(target)
+        _copy_whole(file, target)
     except OSError as error:
         raise BadInput(
             Problem("--runs-dir", f"{folder} cannot be written: {error.strerror}.", "Free some space, or its rights.")
         ) from None
     return target.resolve()
+
+
+def _copy_whole(file: Path, target: Path) -> None:
+    """The target appears whole or not at all; half a copy would take room from a disk that may be full."""
+    with tempfile.NamedTemporaryFile(dir=target.parent, prefix=".new-", delete=False) as draft:
+        try:
+            shutil.copyfile(file, draft.name)
+            Path(draft.name).replace(target)
+        except OSError:
+            Path(draft.name).unlink(missing_ok=True)
+            raise

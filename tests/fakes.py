@@ -1,7 +1,13 @@
 """Stand-ins that follow a script, so that a state of the page needs no model and no luck."""
 
+import json
 import threading
+import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import save_file
 
 from medcot import messages as m
 from medcot.events import AnyEvent, Ending
@@ -31,11 +37,14 @@ class FakeClient:
 
     def request(self, message: m.Request) -> Iterator[m.Reply]:
         self.requests.append(message)
+        if isinstance(message, m.LoadRequest | m.ConnectRequest):
+            self.loaded = None
         if self.problems:
             yield m.Problems(id=message.id, problems=list(self.problems))
-        elif isinstance(message, m.LoadRequest):
+        elif isinstance(message, m.LoadRequest | m.ConnectRequest):
             yield m.Loading(id=message.id, stage="Loading the model")
-            self.loaded = m.Loaded(id=message.id, run=message.adapter.name, model="tiny", device="CPU")
+            name = message.name if isinstance(message, m.ConnectRequest) else message.adapter.name
+            self.loaded = m.Loaded(id=message.id, run=name, model="tiny", device="CPU")
             yield self.loaded
         elif isinstance(message, m.AskRequest):
             yield from self._answer(message)
@@ -86,6 +95,7 @@ def write_run(
     log: str = "",
 ) -> Run:
     """A run directory as a worker would have left it; `adapter` puts an empty one there."""
+    time.sleep(0.002)  # ids sort by time, to the millisecond
     run = store.create(settings)
     for event in events or []:
         run.append(event)
@@ -96,3 +106,12 @@ def write_run(
     run.log_path.write_text(log, encoding="utf-8")
     run.write_status(state, pid=pid, error=error, hint=hint)
     return run
+
+
+def write_adapter(folder: Path, base: str = "owner/model") -> Path:
+    """An adapter as others leave one, which can be opened and not be loaded."""
+    folder.mkdir(parents=True)
+    save_file({"layer.lora_A.weight": np.zeros((1, 1), np.float32)}, folder / "adapter_model.safetensors")
+    config = {"peft_type": "LORA", "base_model_name_or_path": base}
+    (folder / "adapter_config.json").write_text(json.dumps(config), encoding="utf-8")
+    return folder

@@ -106,6 +106,32 @@ def test_pieces_of_a_stream_make_up_the_text_and_the_stream_says_how_it_ended(as
     assert pieces == ["limit"]
 
 
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ({"error": {"message": f"out of memory, {KEY}", "code": 500}}, "broke off: out of memory, [key]"),
+        ({"error": "out of memory"}, "broke off: out of memory"),
+        ({"error": {"code": 500}}, "broke off"),
+        ([1], "another shape"),
+        (None, "another shape"),
+        ({"choices": [None]}, "another shape"),
+        ({"choices": [{"delta": "B"}]}, "another shape"),
+        ({"choices": "B"}, "another shape"),
+    ],
+)
+def test_a_stream_that_ends_in_an_error_or_in_no_answer_is_not_called_finished(ask, line, words):
+    def server(_):
+        lines = [{"choices": [{"delta": {"content": "A"}}]}, line]
+        return httpx.Response(200, text="".join(f"data: {json.dumps(x)}\n\n" for x in lines) + "data: [DONE]\n\n")
+
+    stream = ask(server, how="stream")
+    assert next(stream) == "A"
+    with pytest.raises(BadInput) as refused:
+        next(stream)
+    assert words in str(refused.value)
+    assert KEY not in str(refused.value)
+
+
 @pytest.mark.parametrize("trouble", [503, 429, httpx.ConnectError("no"), httpx.ReadTimeout("slow")])
 def test_what_passes_is_tried_again_with_growing_waits(ask, trouble):
     left = [trouble, trouble]

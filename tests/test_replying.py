@@ -86,6 +86,19 @@ def test_a_cancelled_answer_and_a_broken_server_end_in_words(server):
         pair(server).answer(ask(), lambda *_: None, lambda: False)
 
 
+@pytest.mark.timeout(60)
+def test_a_fault_while_listening_ends_the_answer_and_blocks_nobody(server, monkeypatch):
+    asked = pair(server)
+
+    def stream(*_):
+        yield "so"
+        raise RuntimeError("a fault of ours")
+
+    monkeypatch.setattr(asked.endpoint, "stream", stream)
+    with pytest.raises(RuntimeError, match="a fault of ours"):
+        asked.answer(ask(), lambda *_: None, lambda: False)
+
+
 def test_a_model_that_the_server_has_not_is_refused_before_anything_is_asked(server):
     with pytest.raises(BadInput, match="serves no model 'x'"):
         pair(server, tuned="x")

@@ -62,6 +62,24 @@ def test_a_follow_up_is_answered_after_its_history_and_one_that_does_not_fit_is_
     assert "Start a new conversation" in refused.problems[0]
 
 
+def test_a_load_that_fails_leaves_no_model_and_is_not_taken_for_the_one_before(client, run):
+    """Nor does an answer to an older load count, where one more was sent before it came."""
+    load(client, run)
+    broken = of_run(run).model_copy(update={"path": run.path / "gone"})
+    replies = client.request(m.LoadRequest(id=new_id(), adapter=broken))
+    next(replies)
+    assert client.loaded is None, "the one before is given up first"
+    assert isinstance(list(replies)[-1], m.Problems)
+    assert client.loaded is None
+
+    first = client.request(m.LoadRequest(id=new_id(), adapter=of_run(run)))
+    next(first)
+    assert isinstance(list(client.request(m.LoadRequest(id=new_id(), adapter=broken)))[-1], m.Problems)
+    assert isinstance(list(first)[-1], m.Loaded)
+    assert client.loaded is None, "the worker gave it up for the one that failed"
+    assert load(client, run) == client.loaded
+
+
 def test_a_request_is_cancelled_by_its_id(client, run):
     load(client, run)
     request = m.AskRequest(id=new_id(), question="What suggests gout?", max_new_tokens=1500, temperature=1.0, seed=3)

@@ -1,5 +1,9 @@
 """Uploaded data files: kept once, under safe names, in the runs folder alone."""
 
+import errno
+import os
+from pathlib import Path
+
 import pytest
 
 from medcot import uploads
@@ -44,3 +48,14 @@ def test_what_is_too_large_is_refused(tmp_path, runs_dir, monkeypatch):
         uploads.keep(runs_dir, write_records(tmp_path / "records.jsonl"))
     assert "an upload may have 10" in str(refused.value)
     assert not runs_dir.exists()
+
+
+def test_a_copy_that_fails_leaves_nothing_behind(tmp_path, runs_dir, monkeypatch):
+    def full_disk(source, target):
+        Path(target).write_text("half of it")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("shutil.copyfile", full_disk)
+    with pytest.raises(BadInput, match="No space left"):
+        uploads.keep(runs_dir, write_records(tmp_path / "records.jsonl"))
+    assert list((runs_dir / uploads.FOLDER).iterdir()) == []

@@ -74,20 +74,20 @@ class ServerPair:
         self.endpoint.close()
 
     def answer(self, request: m.AskRequest, send: SendPiece, cancelled: Cancelled) -> dict[str, m.ArmAnswer]:
-        came: queue.Queue[tuple[str, str | Ending | BadInput, bool]] = queue.Queue()
+        came: queue.Queue[tuple[str, str | Ending | Exception, bool]] = queue.Queue()
         said, clock = histories(request), Clock()
 
         def listen(arm: str) -> None:
-            stream = self.endpoint.stream(
-                self._models[arm], self.contract, request.question, decoding_of(request), cancelled, said[arm]
-            )
             try:
+                stream = self.endpoint.stream(
+                    self._models[arm], self.contract, request.question, decoding_of(request), cancelled, said[arm]
+                )
                 while True:
                     came.put((arm, next(stream), False))
             except StopIteration as stop:
                 came.put((arm, stop.value, True))
-            except BadInput as bad:
-                came.put((arm, bad, True))
+            except Exception as error:  # noqa: BLE001  # raised again below: a thread that dies unheard blocks Chat
+                came.put((arm, error, True))
 
         for arm in ARMS:
             threading.Thread(target=listen, args=(arm,), daemon=True).start()
@@ -95,7 +95,7 @@ class ServerPair:
         sent, ended = dict.fromkeys(ARMS, 0), dict[str, Ending]()
         while len(ended) < len(ARMS):
             arm, what, over = came.get()
-            if isinstance(what, BadInput):
+            if isinstance(what, Exception):
                 raise what
             if over:
                 ended[arm] = what  # type: ignore[assignment]  # a stream returns how it ended

@@ -19,6 +19,7 @@ from medcot.ui.reading import Reader
 from medcot.ui.theme import CSS, theme
 
 TABS = (("Train", train), ("Evaluate", evaluate), ("Chat", chat))
+UPLOADS_STAY = 3600  # seconds, in gradio's temporary folder; what a run or an evaluation uses is a copy of its own
 
 
 def build_app(runs_dir: Path, client: Client | None = None, server: ServerSource | None = None) -> Any:
@@ -26,7 +27,7 @@ def build_app(runs_dir: Path, client: Client | None = None, server: ServerSource
     # How soon a closed page is noticed, and its place in line freed; gradio's own 15 seconds are long for those behind.
     os.environ.setdefault("GRADIO_HEARTBEAT_INTERVAL", "1")
     here, store = device(), RunStore(runs_dir)
-    with gr.Blocks(title="medcot", analytics_enabled=False) as demo:
+    with gr.Blocks(title="medcot", analytics_enabled=False, delete_cache=(UPLOADS_STAY, UPLOADS_STAY)) as demo:
         components.block(components.research_line(), elem_classes="mc-sticky")
         components.block(components.header(here.name, bool(here.gpus)))
         if guard.on_space():

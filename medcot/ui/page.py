@@ -70,12 +70,20 @@ class Page:
 
         inputs = [component for each in self.looks for component in each.inputs]
         outputs = [component for each in self.looks for component in each.outputs]
-        self.timer.tick(look, inputs, outputs, **QUIET, concurrency_limit=None)
+        # As the page has them: a choice that has just left its list is the looks' business, and no reason to refuse.
+        self.timer.tick(look, inputs, outputs, **QUIET, preprocess=False, concurrency_limit=None)
 
 
 # For every event: not an endpoint that others are invited to call, and no veil over what is being read. Neither is a
 # guard: whatever a handler is sent, it checks itself.
 QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+# For what is chosen: of several choices while one is under way the last is heard, where gradio would drop them.
+LATEST: dict[str, Any] = {**QUIET, "trigger_mode": "always_last"}
+
+
+def still(update: dict[str, Any], chosen: object) -> dict[str, Any]:
+    """A list's update, silent of a choice that stands: it may have become another while the look was under way."""
+    return {k: v for k, v in update.items() if k != "value" or v != chosen}
 
 
 def mark(job: JobDir | None) -> str:

@@ -5,7 +5,7 @@ import os
 import pytest
 from playwright.sync_api import expect
 
-from medcot import recipes
+from medcot import about, recipes
 from medcot.events import Finished, Sample, Validation
 from medcot.runs import RunStore
 from tests.browser.conftest import PATIENCE, end, field, fill, wait_until
@@ -23,20 +23,28 @@ def finished(store, *pairs):
     return write_run(store, settings, "finished", [*told, Finished(seconds=75, peak_memory_gib=2)])
 
 
+def choose(page, run):
+    """Choose a run in the list, and wait until the page shows it and what may be done with it."""
+    page.get_by_role("radio", name=run.id).check()
+    expect(page.locator("#live h3")).to_have_text(run.id)
+    expect(page.locator("#run-note textarea")).to_have_value(run.about().note)
+
+
 def test_the_history_compares_two_runs_and_a_new_run_takes_an_old_ones_settings(serve, open_page, runs_dir):
     store = RunStore(runs_dir)
     one, other = finished(store, "lora.rank=8"), finished(store, "training.epochs=2")
+    about.write(one.path, note="of one")
     page = open_page(serve(runs_dir, FakeClient()))
     row = page.locator("#runs-table tbody tr", has_text=one.id)
     for shown in ("Finished", "starter", "2.000", "2.500", "1:15", "kB"):
         expect(row).to_contain_text(shown)
     for name, run in (("compare-one", one), ("compare-other", other)):
         page.locator(f"#{name} input").click()
-        page.get_by_role("option", name=run.id).click()
+        page.locator(f"#{name}").get_by_role("option", name=run.id).click()  # the other list may still be closing
     expect(page.locator("#differences tbody tr")).to_have_text(["lora.rank816", "training.epochs1.02.0"])
     expect(page.locator("#compared-runs polyline")).to_have_count(4)
-    page.get_by_role("radio", name=one.id).check()
     page.get_by_role("button", name="Name, note, settings, delete").click()
+    choose(page, one)
     page.get_by_role("button", name="New run from these settings", exact=True).click()
     expect(field(page, "lora.rank")).to_have_value("8")
     expect(page.locator("#command")).to_contain_text("--set lora.rank=8")
@@ -63,10 +71,12 @@ def test_delete_asks_first_and_never_takes_a_running_one(serve, open_page, runs_
     store = RunStore(runs_dir)
     old = finished(store)
     alive = write_run(store, recipes.compose("starter"), "running", pid=os.getpid())
+    for run in (old, alive):
+        about.write(run.path, note=f"of {run.id}")
     page = open_page(serve(runs_dir, FakeClient()))
     page.get_by_role("button", name="Name, note, settings, delete").click()
     for run, left in ((alive, True), (old, False)):
-        page.get_by_role("radio", name=run.id).check()
+        choose(page, run)
         delete = page.get_by_role("button", name="Delete this run", exact=True)
         delete.click()
         expect(page.locator("#delete-question")).to_contain_text(f"Delete {run.id}")
@@ -122,7 +132,11 @@ def test_a_second_training_waits_in_the_queue_and_can_be_cancelled_and_stop_now_
         for each in (page, viewer):
             expect(each.locator("#queue")).to_contain_text(f"At work: Training {first.id}")
             expect(each.get_by_role("radio", name=f"Training {second.id}")).to_be_visible()
-        viewer.get_by_role("button", name="Cancel the chosen job", exact=True).click()
+        cancel = viewer.get_by_role("button", name="Cancel the chosen job", exact=True)
+        cancel.click()
+        expect(viewer.locator("#queue-problems")).to_contain_text("none is chosen")
+        viewer.get_by_role("radio", name=f"Training {second.id}").check()
+        cancel.click()
         expect(page.locator("#live .mc-badge")).to_have_text("Stopped")
         expect(page.locator("#waiting")).not_to_be_visible()
         page.get_by_role("radio", name=first.id).check()

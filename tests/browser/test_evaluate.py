@@ -1,5 +1,6 @@
 """Evaluate, on a real worker with a tiny model."""
 
+import threading
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from medcot.evaluating.reporting import write_reports
 from medcot.jobdirs import ALIVE
 from medcot.runs import Evaluation, RunStore
 from medcot.settings import RunSettings
+from medcot.ui.evaluate.tab import EvaluateTab
 from tests.browser.conftest import PATIENCE, end, wait_until
 from tests.fakes import FakeClient, write_run
 from tests.test_report import example, summary_of
@@ -89,9 +91,40 @@ def test_one_that_was_stopped_offers_to_resume_and_keeps_what_is_answered(serve,
     expect(page.locator("#examples .mc-gain")).to_have_count(2)
 
 
+def test_a_look_that_began_before_a_choice_does_not_undo_it(serve, open_page, runs_dir, monkeypatch):
+    one, other = (write_evaluated(runs_dir, [0.1, 0.2]) for _ in range(2))
+    theirs = one.path.parents[1].name
+    looks: list[str] = []
+    held, go_on, look = threading.Event(), threading.Event(), EvaluateTab.look
+
+    def slow(tab, run_id, *values):
+        found = look(tab, run_id, *values)
+        looks.append(run_id)
+        if isinstance(found, list) and other.log_path.exists() and not held.is_set():
+            held.set()
+            assert go_on.wait(60)
+        return found
+
+    monkeypatch.setattr(EvaluateTab, "look", slow)
+    page = open_page(serve(runs_dir, FakeClient()))
+    page.get_by_role("tab", name="Evaluate", exact=True).click()
+    state = page.locator("#evaluation-state")
+    expect(state).to_contain_text(other.id)
+    other.log_path.write_text("at work")  # a tick has something new to tell
+    assert held.wait(60)
+    choose(page, "#evaluate-run", theirs)
+    expect(state).to_contain_text(one.id)
+    before = len(looks)
+    go_on.set()
+    wait_until(lambda: len(looks) >= before + 3)
+    assert set(looks[before:]) == {theirs}
+    expect(page.locator("#evaluate-run input")).to_have_value(theirs)
+    expect(state).to_contain_text(one.id)
+
+
 def choose(page: Page, dropdown: str, option: str) -> None:
     page.locator(f"{dropdown} input").click()
-    page.get_by_role("option", name=option, exact=True).click()
+    page.locator(dropdown).get_by_role("option", name=option, exact=True).click()
 
 
 def write_evaluated(runs_dir: Path, gains: list[float]) -> Evaluation:

@@ -5,18 +5,36 @@ import threading
 import pytest
 
 from benchmarks.visitor import Visitor
+from medcot import messages as m
 from medcot.service import ServiceClient
-from tests.browser.conftest import wait_until
+from tests.browser.conftest import PATIENCE, wait_until
 
 pytestmark = pytest.mark.slow
+HELD = "Hold the line."
 QUESTIONS = [
     f"Case {i}: what suggests {what}?" for i, what in enumerate(("gout", "asthma", "croup", "sepsis", "angina"))
 ]
 
 
+class Held(ServiceClient):
+    """The answer to one question is not heard to its end before it is cancelled, however quick the machine is."""
+
+    cancelled = threading.Event()
+
+    def request(self, message):
+        for reply in super().request(message):
+            if isinstance(reply, m.Answered) and message.question == HELD:
+                self.cancelled.wait(PATIENCE / 1000)
+            yield reply
+
+    def cancel(self, request_id):
+        super().cancel(request_id)
+        self.cancelled.set()
+
+
 def test_five_visitors_are_answered_whole_in_order_and_each_with_their_own(serve, tuned):
     folder = tuned.path.parent
-    url = serve(folder, ServiceClient(folder.resolve()))
+    url = serve(folder, Held(folder.resolve()))
     visitors = [Visitor(url, tuned.id, 24) for _ in QUESTIONS]
     alone = [visitors[0].ask(question) for question in QUESTIONS]
     assert all(not a.error and a.answers != ("", "") for a in alone), alone
@@ -24,7 +42,7 @@ def test_five_visitors_are_answered_whole_in_order_and_each_with_their_own(serve
 
     asked = {}
     holder = Visitor(url, tuned.id, 1500, temperature=1.0)  # by chance: what goes round in circles is ended early
-    threads = [threading.Thread(target=holder.ask, args=("Hold the line.",), daemon=True)]
+    threads = [threading.Thread(target=holder.ask, args=(HELD,), daemon=True)]
     threads[0].start()
     wait_until(lambda: holder.latest.startswith("Answering"))
     for place, (visitor, question) in enumerate(zip(visitors, QUESTIONS, strict=True), start=1):

@@ -70,6 +70,7 @@ def test_figures_failure_with_hint_and_list(serve, open_page, runs_dir):
     )
     done = write_run(store, RunSettings(name="done"), "finished", [*told, Finished(seconds=75, peak_memory_gib=2)])
     page = open_page(serve(runs_dir, FakeClient()))
+    expect(page.get_by_role("radio", name=done.id)).to_be_checked()
     page.get_by_role("radio", name=failed.id).check()
     live = page.locator("#live")
     expect(live.locator(".mc-badge")).to_have_text("Failed")
@@ -89,6 +90,7 @@ def test_a_queued_run_says_that_it_waits(serve, open_page, runs_dir, monkeypatch
     busy = write_run(store, RunSettings(name="busy"), "running", pid=os.getpid())
     queued = write_run(store, RunSettings(name="next"), "queued", pid=os.getpid())
     page = open_page(serve(runs_dir, FakeClient()))
+    expect(page.get_by_role("radio", name=busy.id)).to_be_checked()
     page.get_by_role("radio", name=queued.id).check()
     expect(page.locator("#live")).to_contain_text(f"Waiting for the device, which {busy.id} uses")
 
@@ -150,11 +152,10 @@ def test_a_second_question_waits_and_a_refusal_is_in_words(serve, open_page, run
     client.hold = threading.Event()
     url = serve(runs_dir, client)
     first, second = (open_tab(open_page(url), "Chat") for _ in range(2))
-    for page in (first, second):
+    for page, note in ((first, "Answering"), (second, "Waiting: yours is next.")):
         page.locator("#question textarea").fill("Why?")
         page.get_by_role("button", name="Ask both", exact=True).click()
-        page.wait_for_timeout(1000)
-    expect(second.locator("#chat-note")).to_contain_text("Waiting: yours is next.")
+        expect(page.locator("#chat-note")).to_contain_text(note)
     client.hold.set()
     for page in (first, second):
         expect(page.locator("#chat-note")).to_contain_text("Done.")

@@ -4,13 +4,17 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, expect
 
 from medcot.runs import RunStore
-from tests.browser.conftest import PATIENCE, end, fill, free_port, points, wait_until
+from medcot.ui.form import Form
+from tests.browser.conftest import PATIENCE, end, field, fill, free_port, points, wait_until
+from tests.conftest import write_records
+from tests.fakes import FakeClient
 
 pytestmark = pytest.mark.slow
 expect.set_options(timeout=PATIENCE)
@@ -18,11 +22,11 @@ APP = Path(__file__).parents[2] / "app.py"
 
 
 @pytest.fixture
-def long_run(tiny_model, records):
-    """What to type for a training that does not end by itself while a test looks."""
+def long_run(tiny_model, tmp_path):
+    """What to type for a training that does not end by itself while a test looks, however busy the machine is."""
     return {
         "model.id": tiny_model,
-        "data.source": records,
+        "data.source": write_records(tmp_path / "many.jsonl", 500),
         "data.held_out": 4,
         "training.epochs": 100,
         "training.micro_batch": 1,
@@ -121,6 +125,24 @@ def test_bad_input_is_told_all_at_once_and_beside_its_field(serve, open_page, ru
     expect(problems).to_contain_text("One thing has to be mended first")
     expect(page.locator("#set-training-epochs")).not_to_contain_text("greater than 0")
     assert not RunStore(runs_dir).list()
+
+
+def test_the_last_of_two_recipes_chosen_at_once_fills_the_form(serve, open_page, runs_dir, monkeypatch):
+    first_asked, go_on, filled_from = threading.Event(), threading.Event(), Form.filled_from
+
+    def slow(form, recipe):
+        first_asked.set()
+        assert go_on.wait(60)
+        return filled_from(form, recipe)
+
+    monkeypatch.setattr(Form, "filled_from", slow)
+    page = open_page(serve(runs_dir, FakeClient()))
+    page.get_by_role("radio", name="llama-3.2-3b-medical-cot: Llama 3.2 3B, one CUDA GPU").check()
+    assert first_asked.wait(60)
+    page.get_by_role("radio", name="starter: a 135M model").check()
+    go_on.set()
+    expect(page.get_by_role("radio", name="starter: a 135M model")).to_be_checked()
+    expect(field(page, "model.id")).to_have_value("starter")
 
 
 def test_a_recipe_fills_the_form_and_the_command_follows(serve, open_page, runs_dir):

@@ -1,15 +1,17 @@
 """From replies to turns, without a page."""
 
 import threading
+from pathlib import Path
 
 import pytest
 
 from medcot import messages as m
 from medcot.adapters import of_run
+from medcot.endpoints import EndpointSettings
 from medcot.runs import RunStore
-from medcot.settings import EvaluationSettings, RunSettings
+from medcot.settings import EvaluationSettings, ModelSettings, PromptSettings, RunSettings
 from medcot.ui.chat.conversation import LONGEST_QUESTION, STOPPED, Conversation, Question, ending
-from medcot.ui.chat.sources import AdapterSource
+from medcot.ui.chat.sources import AdapterSource, ServerSource
 from tests.fakes import FakeClient, write_run
 
 
@@ -78,9 +80,97 @@ def test_a_follow_up_needs_something_to_follow_the_same_model_and_a_contract_tha
     list(ask(talk, "s", "First?"))
     other = AdapterSource(of_run(write_run(RunStore(runs_dir), RunSettings(name="b"), "finished", adapter=True)))
     [turn] = ask(talk, "s", "And?", follow_up=True, source=other)
-    assert "Choose that model" in turn.problems[0]
+    assert "as it was opened then" in turn.problems[0]
     client.loaded = client.loaded.model_copy(update={"follow_ups": False})
     assert "plain prompt contract" in list(ask(talk, "s", "And?", follow_up=True))[-1].problems[0]
+
+
+def reopened(source, **changed):
+    return AdapterSource(source.adapter.model_copy(update=changed))
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"path": Path("/y/final")},
+        {"base": ModelSettings(id="owner/other")},
+        {"contract": None, "prompt": PromptSettings(style="plain")},
+    ],
+)
+def test_what_is_called_the_same_but_lies_elsewhere_or_is_asked_in_another_way_is_loaded_anew(ask, source, changed):
+    client = FakeClient(base="x", tuned="y")
+    talk, other = Conversation(client), reopened(source, **changed)
+    for chosen in (source, source, other, other, source):
+        assert list(ask(talk, "s", "Why?", source=chosen))[-1].answered
+    assert loads(client) == [source.adapter, other.adapter, source.adapter]
+    [refused] = ask(talk, "s", "And?", source=other, follow_up=True)
+    assert "as it was opened then" in refused.problems[0]
+
+
+def loads(client):
+    return [r.adapter for r in client.requests if isinstance(r, m.LoadRequest)]
+
+
+def test_a_server_is_connected_to_once_and_anew_where_it_is_asked_in_another_way(ask):
+    client = FakeClient(base="x", tuned="y")
+    talk, named = Conversation(client), EndpointSettings(url="http://127.0.0.1:9", base="b", tuned="t")
+    for style in ("chat", "chat", "plain"):
+        assert list(ask(talk, "s", "Why?", source=ServerSource(named, style)))[-1].answered
+    assert [r.style for r in client.requests if isinstance(r, m.ConnectRequest)] == ["chat", "plain"]
+
+
+def test_after_a_load_that_failed_the_model_before_is_loaded_again(ask, source):
+    client = FakeClient(base="x", tuned="y")
+    talk = Conversation(client)
+    list(ask(talk, "s", "Why?"))
+    client.problems = ("It has no weights.",)
+    assert list(ask(talk, "s", "Why?", source=reopened(source, name="bad")))[-1].problems == client.problems
+    client.problems = ()
+    assert list(ask(talk, "s", "Why?"))[-1].answered
+    assert [adapter.name for adapter in loads(client)] == [source.name, "bad", source.name]
+
+
+def test_a_model_whose_page_went_away_while_it_was_loaded_is_not_loaded_twice(ask):
+    client = FakeClient(base="x", tuned="y")
+    talk = Conversation(client)
+    turns = ask(talk, "gone", "Why?")
+    while not client.loaded:
+        next(turns)
+    turns.close()
+    list(ask(talk, "next", "Why?"))
+    assert len(loads(client)) == 1
+
+
+def test_a_new_question_during_a_follow_up_begins_a_conversation_of_its_own(ask):
+    client = FakeClient(base="x" * 20, tuned="y" * 20)
+    talk = Conversation(client)
+    list(ask(talk, "s", "First?"))
+    client.hold = threading.Event()
+    follow = ask(talk, "s", "Second?", follow_up=True)
+    until_text(follow)
+    new = ask(talk, "s", "Anew?")
+    assert next(new).note.startswith("Waiting"), "until the one before has really stopped"
+    [last] = follow
+    assert (last.replaced, last.going, last.answered) == (True, False, None)
+    client.hold.set()
+    *_, done = new
+    assert done.answered.base.ended == "finished"
+    assert not done.replaced
+    assert [question for question, _ in talk.said("s")] == ["Anew?"]
+
+
+def test_a_question_that_is_given_up_is_not_shown_and_not_remembered_and_its_place_is_kept_until_it_ends(ask):
+    client = FakeClient(base="x" * 20, tuned="y" * 20)
+    client.hold = threading.Event()
+    talk = Conversation(client)
+    turns = ask(talk, "s", "Why?")
+    until_text(turns)
+    talk.give_up("s")
+    assert client.cancelled == [client.requests[-1].id]
+    assert next(ask(talk, "next", "Why?")).note == "Waiting: yours is next."
+    [last] = turns
+    assert last.replaced
+    assert talk.said("s") == []
 
 
 def test_stop_cancels_by_id_and_only_ones_own(ask):

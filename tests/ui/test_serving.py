@@ -3,16 +3,20 @@
 import os
 import subprocess
 import sys
+import time
+from pathlib import Path
 
+import httpx
 import pytest
 
+from medcot import ui
 from medcot.errors import BadInput
 from medcot.runs import RunStore
 from medcot.settings import RunSettings
 from medcot.ui import launch_arguments
 from medcot.ui.serving import credentials, farewell, server_of
 from medcot.ui.theme import CONTRASTS, CSS, PALETTE, theme
-from tests.fakes import write_run
+from tests.fakes import FakeClient, write_run
 
 
 def test_a_page_that_others_can_reach_demands_a_login(monkeypatch):
@@ -53,6 +57,27 @@ def test_nothing_is_stored_reported_or_published():
     arguments = launch_arguments()
     for name in ("run_history", "enable_monitoring", "ssr_mode", "mcp_server", "show_error", "share"):
         assert arguments[name] is False
+
+
+@pytest.mark.parametrize(("seconds", "closed"), [(1, False), (3600, True)])
+def test_an_upload_that_no_run_keeps_goes_after_a_while_and_at_the_latest_with_the_page(
+    runs_dir, tmp_path, monkeypatch, seconds, closed
+):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    monkeypatch.setattr(ui, "UPLOADS_STAY", seconds)
+    app = ui.build_app(runs_dir, FakeClient())
+    _, address, _ = app.launch(prevent_thread_lock=True, quiet=True, **launch_arguments())
+    try:
+        sent = httpx.post(f"{address}gradio_api/upload", files={"files": ("q.jsonl", b"{}")}, trust_env=False)
+        [path] = sent.json()
+        assert Path(path).read_bytes() == b"{}"
+        deadline = time.monotonic() + 60
+        while not closed and Path(path).exists():
+            assert time.monotonic() < deadline, "it is still there"
+            time.sleep(0.2)
+    finally:
+        app.close(verbose=False)
+    assert not Path(path).exists()
 
 
 def test_the_end_names_the_jobs_that_go_on(runs_dir, monkeypatch):

@@ -25,6 +25,7 @@ FIRST_WAIT = 0.5  # seconds before the first retry; doubled for each further one
 AGAIN = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
 DENIED = frozenset({401, 403})
 MOST_SAID = 300  # characters of a server's own words
+OTHER_SHAPE = "gave an answer of another shape than OpenAI's"
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +97,7 @@ class Endpoint:
             text = _whole(choice, contract)
             tokens = int((found.get("usage") or {}).get("completion_tokens") or 0)
         except (KeyError, IndexError, TypeError, AttributeError):
-            raise self._problem("gave an answer of another shape than OpenAI's") from None
+            raise self._problem(OTHER_SHAPE) from None
         ended: Ending = "limit" if choice.get("finish_reason") == "length" else "finished"
         return Completion(text, tokens, ended, time.monotonic() - started)
 
@@ -123,17 +124,30 @@ class Endpoint:
                         return "stopped"
                     if not line.startswith("data:") or line.endswith("[DONE]"):
                         continue
-                    choice = (json.loads(line[5:]).get("choices") or [{}])[0]
-                    reasoning, text = _parts_of(choice.get("delta") or choice)
+                    reasoning, text, cut = self._piece(json.loads(line[5:]))
                     if reasoning:
                         yield reasoning if apart else f"<think>{reasoning}"
                     if text:
                         yield f"</think>{text}" if apart or reasoning else text
                     apart = bool(reasoning or apart) and not text
-                    ended = "limit" if choice.get("finish_reason") == "length" else ended
+                    ended = "limit" if cut else ended
         except (httpx.HTTPError, ValueError) as error:
             raise self._problem(f"broke off: {type(error).__name__}") from None
         return ended
+
+    def _piece(self, event: Any) -> tuple[str, str, bool]:
+        """(reasoning, text, whether the limit ended it) of one event of a stream; empty where it has no choice.
+
+        Raises BadInput where the server tells an error, which it can only here once an answer has begun.
+        """
+        try:
+            if error := event.get("error"):
+                said = error.get("message") if isinstance(error, dict) else error
+                raise self._problem(f"broke off: {self._quoted(said)}")
+            choice = (event.get("choices") or [{}])[0]
+            return *_parts_of(choice.get("delta") or choice), choice.get("finish_reason") == "length"
+        except (KeyError, IndexError, TypeError, AttributeError):
+            raise self._problem(OTHER_SHAPE) from None
 
     def _request(
         self,
@@ -182,11 +196,14 @@ class Endpoint:
         raise AssertionError("unreachable: the last try returns or raises")
 
     def _refused(self, response: httpx.Response) -> BadInput:
-        said = " ".join(response.text.split())[:MOST_SAID]
-        said = said.replace(self._key, "[key]") if self._key else said
         if response.status_code in DENIED:
             return self._problem(f"refuses the key (HTTP {response.status_code})", f"Set {KEY_VARIABLE}.")
-        return self._problem(f"answered HTTP {response.status_code}: {said or 'no reason given'}")
+        return self._problem(f"answered HTTP {response.status_code}: {self._quoted(response.text)}")
+
+    def _quoted(self, said: object) -> str:
+        """A server's own words, short and without the key."""
+        text = " ".join(str(said or "").split())
+        return (text.replace(self._key, "[key]") if self._key else text)[:MOST_SAID] or "no reason given"
 
     def _problem(self, what: str, fix: str = "Look at the server's log, then go on with --resume.") -> BadInput:
         return BadInput(Problem("endpoint", f"{self.settings.url} {what}.", fix))

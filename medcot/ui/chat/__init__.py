@@ -9,7 +9,7 @@ from medcot.ui import components as c
 from medcot.ui.chat import decoding, judging, opening, question, results
 from medcot.ui.chat.panels import OPEN_ORDER, SIDES, panel
 from medcot.ui.chat.tab import ChatTab
-from medcot.ui.page import QUIET, Page
+from medcot.ui.page import LATEST, QUIET, Page
 
 PRIVACY = (
     "Your questions and the answers live in this page alone: nothing is stored, and they are gone on reload. Only a "
@@ -40,7 +40,7 @@ def build(page: Page) -> None:
     inputs = [runs, opened, box.text, blind.on, blind.demo_too, *controls.fields]
     page.demo.load(tab.first, None, [runs, *controls.fields, controls.state, *model], **QUIET)
     page.refresh(tab.look, [runs, opened, seen_mark], [runs, *model])
-    runs.input(tab.chosen, [runs, opened], [runs, *controls.fields, controls.state, *model], **QUIET)
+    runs.input(tab.chosen, [runs, opened], [runs, *controls.fields, controls.state, *model], **LATEST)
     # Who may ask when is the conversation's business: it tells those who wait that they do.
     free: dict[str, Any] = {"concurrency_limit": None, **QUIET}
     gr.on([box.ask.click, box.text.submit], tab.ask, inputs, asked, **free)
@@ -51,7 +51,7 @@ def build(page: Page) -> None:
     api.build(page, tab.conversation)
 
     changed = [field.change for field in controls.fields]
-    gr.on(changed, tab.decoding_state, [runs, opened, *controls.fields], controls.state, **QUIET)
+    gr.on(changed, tab.decoding_state, [runs, opened, *controls.fields], controls.state, **LATEST)
     controls.reset.click(tab.same_as_evaluation, [runs, opened], [*controls.fields, controls.state], **QUIET)
     blind.export.click(tab.csv, runs, blind.csv, **QUIET).then(None, blind.csv, blind.csv, js=results.DOWNLOAD, **QUIET)
     saved = [note, form.problems, form.card, *form.fields, left.head, right.head, blind.results, blind.export]

@@ -8,6 +8,7 @@ import re
 import threading
 from collections import OrderedDict
 from collections.abc import Generator, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 
 from medcot import messages as m
@@ -35,6 +36,7 @@ class Turn:
     problems: tuple[str, ...] = ()
     going: bool = True
     loading: bool = False
+    replaced: bool = False  # given up for another question, whose panels the page's are now
 
     def parts(self, arm: str) -> Parsed:
         """Reasoning and answer so far; while text still comes, a tag that is half written is not shown."""
@@ -64,7 +66,7 @@ class Question:
 class Said:
     """What one session and one model said to each other."""
 
-    model: str = ""
+    source: Source | None = None
     turns: list[tuple[str, m.Answered]] = field(default_factory=list)
 
 
@@ -74,6 +76,7 @@ class Conversation:
         self.line = Line()
         self._tickets: dict[str, Ticket] = {}
         self._said: OrderedDict[str, Said] = OrderedDict()
+        self._newest_load: tuple[str, Source] | None = None  # its request's id, and of what: a name may mean several
         self._lock = threading.Lock()
 
     def said(self, session: str) -> list[tuple[str, m.Answered]]:
@@ -87,12 +90,16 @@ class Conversation:
             if ticket.request:
                 self.client.cancel(ticket.request)
 
+    def give_up(self, session: str) -> Ticket | None:
+        """Stop the question of this session, and neither show nor keep what still comes of it."""
+        self.stop(session)
+        return self._tickets.pop(session, None)
+
     def forget(self, session: str) -> None:
         """The page is gone: its place in line is free at once, and its words are dropped."""
-        self.stop(session)
-        if ticket := self._tickets.pop(session, None):
-            self.line.leave(ticket)
         with self._lock:
+            if ticket := self.give_up(session):
+                self.line.leave(ticket)
             self._said.pop(session, None)
 
     def ask(self, session: str, question: Question) -> Iterator[Turn]:
@@ -100,26 +107,36 @@ class Conversation:
         if found := self._refusals(session, question):
             yield Turn(problems=found, going=False)
             return
-        self.stop(session)
-        if not question.follow_up:
-            self._begin(session, question)
-        ticket = self._tickets[session] = Ticket()
-        self.line.join(ticket)
+        ticket, said = self._begin(session, question)
         try:
-            yield from self._in_turn(session, ticket, question)
+            with closing(self._in_turn(ticket, said, question)) as turns:
+                for turn in turns:
+                    if self._tickets.get(session) is not ticket:
+                        continue  # to its end, because the model is free only then
+                    if turn.answered:
+                        said.turns.append((question.text, turn.answered))
+                    yield turn
+            if self._tickets.get(session) is not ticket:
+                yield Turn(STOPPED, going=False, replaced=True)
         finally:
             self.line.leave(ticket)
             if self._tickets.get(session) is ticket:
                 del self._tickets[session]
 
-    def _begin(self, session: str, question: Question) -> None:
+    def _begin(self, session: str, question: Question) -> tuple[Ticket, Said]:
+        """Its place in line, and the words that it goes on from and will be added to."""
         with self._lock:
-            self._said.pop(session, None)
-            self._said[session] = Said(question.source.name if question.source else "")
+            self.give_up(session)
+            if not question.follow_up:
+                self._said.pop(session, None)
+            said = self._said.setdefault(session, Said(question.source))
             while len(self._said) > MOST_SESSIONS:
                 self._said.popitem(last=False)
+            ticket = self._tickets[session] = Ticket()
+            self.line.join(ticket)
+        return ticket, said
 
-    def _in_turn(self, session: str, ticket: Ticket, question: Question) -> Iterator[Turn]:
+    def _in_turn(self, ticket: Ticket, said: Said, question: Question) -> Generator[Turn, None, None]:
         while ahead := self.line.ahead(ticket):
             yield Turn(waiting(ahead))
             if ticket.stopped.is_set():
@@ -131,14 +148,16 @@ class Conversation:
             return
         assert question.source is not None
         if (yield from self._load(question.source)):
-            yield from self._answer(session, ticket, question)
+            yield from self._answer(ticket, said, question)
 
     def _load(self, source: Source) -> Generator[Turn, None, bool]:
         """Make this the loaded model; the generator's value says whether it is."""
-        if self.client.loaded and self.client.loaded.run == source.name:
+        if self.client.loaded and self._newest_load == (self.client.loaded.id, source):
             return True
         yield Turn("Starting the model's process.", loading=True)
-        for reply in self.client.request(source.load_request(new_id())):
+        request = source.load_request(new_id())
+        self._newest_load = (request.id, source)
+        for reply in self.client.request(request):
             if isinstance(reply, m.Loading):
                 yield Turn(f"{reply.stage}. The first question after a pause takes longer.", loading=True)
             elif isinstance(reply, m.Problems):
@@ -146,34 +165,31 @@ class Conversation:
                 return False
         return True
 
-    def _answer(self, session: str, ticket: Ticket, question: Question) -> Iterator[Turn]:
-        if ticket.stopped.is_set():
+    def _answer(self, ticket: Ticket, said: Said, question: Question) -> Iterator[Turn]:
+        request, turn = self._request(said, question), Turn("Reading the question.")
+        ticket.request = request.id
+        if ticket.stopped.is_set():  # looked at only now that who stops it knows its id
             yield Turn(STOPPED, going=False)
             return
         if question.follow_up and self.client.loaded and not self.client.loaded.follow_ups:
             yield Turn(problems=(NO_FOLLOW_UPS,), going=False)
             return
-        request, turn = self._request(session, question), Turn("Reading the question.")
-        ticket.request = request.id
         yield turn
         try:
             for reply in self.client.request(request):
                 turn = after(turn, reply)
-                if turn.answered and not turn.going and (said := self._said.get(session)):
-                    said.turns.append((question.text, turn.answered))
                 yield turn
         finally:
             if turn.going:  # the page is gone, or nobody listens any more
                 self.client.cancel(request.id)
 
-    def _request(self, session: str, question: Question) -> m.AskRequest:
-        said = self.said(session) if question.follow_up else []
+    def _request(self, said: Said, question: Question) -> m.AskRequest:
         decoding = question.decoding
         return m.AskRequest(
             id=new_id(),
             question=question.text.strip(),
-            base_history=[m.Said(question=q, output=a.base.text) for q, a in said],
-            tuned_history=[m.Said(question=q, output=a.tuned.text) for q, a in said],
+            base_history=[m.Said(question=q, output=a.base.text) for q, a in said.turns],
+            tuned_history=[m.Said(question=q, output=a.tuned.text) for q, a in said.turns],
             max_new_tokens=decoding.max_new_tokens,
             temperature=decoding.temperature,
             top_p=decoding.top_p,
@@ -193,11 +209,12 @@ class Conversation:
             said = self._said.get(session, Said())
             if not said.turns:
                 found.append("question: follows nothing. Ask it as a new question.")
-            elif source and said.model != source.name:
-                found.append(f"question: follows what {said.model} said. Choose that model, or ask it anew.")
+            elif source and said.source and said.source != source:
+                found.append(f"question: follows what {said.source.name} said. {ANOTHER_MODEL}")
         return tuple(found)
 
 
+ANOTHER_MODEL = "Choose that model as it was opened then, or ask it anew."
 NO_FOLLOW_UPS = "question: the plain prompt contract has no follow-ups. Ask it as a new question."
 
 

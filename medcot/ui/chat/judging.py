@@ -51,6 +51,10 @@ class Trial:
     answered: m.Answered | None = None
     ended: float = 0.0
 
+    def end(self, answered: m.Answered) -> None:
+        """Both answers stand there whole, and the reading begins."""
+        self.answered, self.ended = answered, time.monotonic()
+
     def arm(self, letter: str) -> Any:
         """The arm behind A or B; equal behind anything else."""
         return dict(zip(LETTERS.values(), self.order, strict=True)).get(letter, "equal")
@@ -68,10 +72,6 @@ class Trials:
 
     def begin(self, session: str, trial: Trial) -> None:
         self._open[session] = trial
-
-    def answered(self, session: str, answered: m.Answered) -> None:
-        if trial := self._open.get(session):
-            trial.answered, trial.ended = answered, time.monotonic()
 
     def forget(self, session: str) -> None:
         self._open.pop(session, None)

@@ -28,6 +28,11 @@ def controls() -> Other:
     return Other(name, style, base, button, problems)
 
 
+def by_place(adapter: Adapter) -> Adapter:
+    """The same under a name that no other has: many a folder is called final, and one may be called as a run is."""
+    return adapter if "/" in adapter.name else adapter.model_copy(update={"name": str(adapter.path)})
+
+
 def opened(adapter: Adapter) -> str:
     """Which contract and base it will be asked with."""
     if (contract := adapter.contract) is None:

@@ -12,13 +12,14 @@ from medcot.errors import BadInput, Problem
 from medcot.runs import Run
 from medcot.settings import STARTER, EvaluationSettings
 from medcot.ui import components as c
-from medcot.ui.chat import decoding, judging, notices, opening, question, results
+from medcot.ui.chat import decoding, judging, memory, notices, opening, question, results
 from medcot.ui.chat.conversation import Conversation, Question, Turn
 from medcot.ui.chat.panels import OPEN_ORDER, SIDES, Once, Showing, heading
 from medcot.ui.chat.sources import AdapterSource, Source
 from medcot.ui.elsewhere import style_of
-from medcot.ui.page import Page
+from medcot.ui.page import Page, still
 
+ASKED = 2 + 2 * 7 + 4 + 1  # what one question changes on the page
 NO_RUN = c.empty(
     "Nobody to ask yet",
     "Train a run under <b>Train</b> and let it finish.",
@@ -59,10 +60,14 @@ class ChatTab:
         return base == STARTER
 
     def first(self) -> list[Any]:
-        return self.chosen(None, [])
+        return self.turned_to(None, [])
 
     def chosen(self, name: object, opened: list[Adapter]) -> list[Any]:
-        """Everything of the chosen model: the list, its decoding, its notices."""
+        listed, *others = self.turned_to(name, opened)
+        return [still(listed, name), *others]
+
+    def turned_to(self, name: object, opened: list[Adapter]) -> list[Any]:
+        """Everything of a model: the list with it chosen, its decoding, its notices."""
         names = self.names(opened)
         name = name if name in names else next(iter(names), None)
         listed = gr.update(choices=names, value=name, visible=bool(names))
@@ -90,10 +95,11 @@ class ChatTab:
         return [results.results(found) if run else "", gr.update(visible=bool(found))]
 
     def look(self, name: object, opened: list[Adapter], seen_mark: str) -> Any:
-        if self._mark(name, opened) == seen_mark:
+        """What has changed since; before there is a mark, the page's own load is still to bring everything."""
+        if not seen_mark or self._mark(name, opened) == seen_mark:
             return gr.skip()
-        listed, *_ = self.chosen(name, opened)
-        return [listed, *self.model(listed["value"], opened)]
+        listed, *_ = self.turned_to(name, opened)
+        return [still(listed, name), *self.model(listed["value"], opened)]
 
     def _mark(self, name: object, opened: list[Adapter]) -> str:
         run = self.page.reader.find(name)
@@ -102,23 +108,7 @@ class ChatTab:
 
     def memory(self) -> str:
         """Which model is in memory, or who has the device."""
-        client, busy = self.page.client, self.page.reader.busy()
-        if client.loaded and client.loaded.remote:
-            line = f"Connected to {c.text(client.loaded.device)}. No model is in memory here."
-        elif client.loaded:
-            line = (
-                f"In memory: {c.text(client.loaded.run)}, on {c.text(client.loaded.device)}. It leaves after five "
-                "minutes without a question, or as soon as a training or an evaluation waits for the device."
-            )
-        elif busy:
-            line = f"{c.text(busy.path.name)} uses the device now. Chat can answer when it has ended or been stopped."
-        elif client.unloaded:
-            line = f"The model has left the memory: {c.text(client.unloaded.reason)}. The next question loads it again."
-        else:
-            line = "No model is in memory. The first question loads it, which takes some seconds."
-        return f'<p class="mc-soft" id="memory">{line}</p>' + c.warnings(
-            client.loaded.warnings if client.loaded else []
-        )
+        return memory.told(self.page.client, self.page.reader.busy())
 
     def open_other(self, opened: list[Adapter], name: object, style: object, base: object) -> list[Any]:
         """Add an adapter to this page's list. Its files are read and its base is looked up; nothing is loaded."""
@@ -130,9 +120,18 @@ class ChatTab:
         except BadInput as bad:
             skipped = len(decoding.NAMES) + 10
             return [opened, c.problems(bad.problems), *[gr.skip()] * skipped]
-        if not self.page.reader.find(found.name):
+        if not self._is_listed(found):
+            found = opening.by_place(found)
             opened = [*(a for a in opened if a.name != found.name), found]
-        return [opened, opening.opened(found), *self.chosen(found.name, opened)]
+        return [opened, opening.opened(found), *self.turned_to(found.name, opened)]
+
+    def _is_listed(self, adapter: Adapter) -> bool:
+        """Whether this is one of the runs here, and would be asked as the run itself is."""
+        run = self.page.reader.find(adapter.name)
+        try:
+            return run is not None and of_run(run) == adapter
+        except BadInput:
+            return False
 
     # ---- decoding
 
@@ -161,30 +160,42 @@ class ChatTab:
         # Whoever asks before the page has its list asks the first of it, as the list will show.
         name = name or next(iter(self.names(opened)), None)
         text = str(text or "")
+        self.conversation.give_up(session)  # from here on the panels are this question's, were it only to refuse it
         if warning := self._held_back(session, text, bool(blinded)):
-            yield [warning, *[gr.skip()] * (ASKED - 1)]
+            yield self._unasked(session, warning, gr.skip())
             return
-        self.trials.forget(session)
         try:
             wanted = decoding.read(tuple(chosen))
             source = self.source(name, opened)
             run = self._comparable(name, opened, demo_too=bool(demo_too)) if blinded else None
         except BadInput as bad:
-            yield [c.problems(bad.problems), notices.emergency(text), *[gr.skip()] * (ASKED - 2)]
+            yield self._unasked(session, c.problems(bad.problems), notices.emergency(text))
             return
-        order = self.trials.order() if run else OPEN_ORDER
+        self.trials.forget(session)
+        trial, order = None, self.trials.order() if run else OPEN_ORDER
         if run and isinstance(source, AdapterSource):
-            self.trials.begin(session, judging.Trial(run, text.strip(), order, wanted, source.adapter.base.id))
+            trial = judging.Trial(run, text.strip(), order, wanted, source.adapter.base.id)
+            self.trials.begin(session, trial)
         asked = Question(text, source, wanted, follow_up and not blinded)
         said = self.conversation.said(session) if asked.follow_up else []
         showing = Showing(order, bool(run), said, wanted.max_new_tokens)
-        yield from self._shown(session, asked, showing)
+        yield from self._shown(session, asked, showing, trial)
 
-    def _shown(self, session: str, asked: Question, showing: Showing) -> Iterator[list[Any]]:
+    def _unasked(self, session: str, told: str, emergency: Any) -> list[Any]:
+        """Words in place of an answer, and the buttons as they are when nothing is asked."""
+        buttons = self._buttons(session, going=False, blinded=False)
+        return [told, emergency, *[gr.skip()] * (ASKED - 7), *buttons, gr.skip()]
+
+    def _shown(
+        self, session: str, asked: Question, showing: Showing, trial: judging.Trial | None
+    ) -> Iterator[list[Any]]:
         emergency, once = notices.emergency(asked.text), Once()
         for turn in self.conversation.ask(session, asked):
-            if turn.answered:
-                self.trials.answered(session, turn.answered)
+            if turn.replaced:
+                yield [gr.skip()] * ASKED  # the page draws what was sent last once more when it has ended
+                return
+            if turn.answered and trial:
+                trial.end(turn.answered)
             parts = [as_note(turn), emergency, *showing.outputs(turn)]
             # A button that is drawn anew with every piece cannot be clicked.
             moved: list[Any] = [gr.skip()] * 5
@@ -247,9 +258,6 @@ class ChatTab:
     def csv(self, name: object) -> str:
         run = self.page.reader.find(name)
         return comparisons.to_csv(comparisons.read(run)) if run else ""
-
-
-ASKED = 2 + 2 * 7 + 4 + 1  # what one question changes on the page
 
 
 def as_note(turn: Turn) -> str:

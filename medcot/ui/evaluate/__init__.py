@@ -6,9 +6,10 @@ from medcot.settings import DATA_SUFFIXES, EvaluationSettings
 from medcot.ui import components as c
 from medcot.ui import publish_panel
 from medcot.ui.elsewhere import adapter_fields
+from medcot.ui.evaluate.orders import HELD_OUT, OWN_CHOICE, STARTER_CHOICE
 from medcot.ui.evaluate.records import FILTERS, LOSS, ORDERS
-from medcot.ui.evaluate.tab import HELD_OUT, OWN_CHOICE, STARTER_CHOICE, EvaluateTab
-from medcot.ui.page import QUIET, Page
+from medcot.ui.evaluate.tab import EvaluateTab
+from medcot.ui.page import LATEST, QUIET, Page
 
 TELL_BASE = EvaluationSettings.model_fields["tell_base"]
 
@@ -62,15 +63,15 @@ def build(page: Page) -> None:
         examples = c.block(elem_id="examples")
         seen_mark, held = gr.State(""), gr.State("")
 
-    shown = [runs, picker, state, table, examples, sorting, further, ask, start, stop, resume, seen_mark, held]
+    shown = [runs, picker, state, table, examples, sorting, further, ask, start, stop, resume, seen_mark, held, told]
     chosen = [runs, picker, order, filters]
     page.demo.load(tab.newest, None, shown, **QUIET)
     page.refresh(tab.look, [*chosen, seen_mark, held], shown)
-    runs.input(tab.open_run, runs, shown, **QUIET)
-    picker.input(tab.open, chosen, shown, **QUIET)
-    order.input(tab.sort, chosen, examples, **QUIET)
-    filters.input(tab.sort, chosen, examples, **QUIET)
-    what.input(lambda asked: gr.update(visible=asked == OWN_CHOICE), what, file, **QUIET)
+    runs.input(tab.open_run, [runs, held], shown, **LATEST)
+    picker.input(tab.open, [*chosen, held], shown, **LATEST)
+    order.input(tab.sort, chosen, examples, **LATEST)
+    filters.input(tab.sort, chosen, examples, **LATEST)
+    what.input(lambda asked: gr.update(visible=asked == OWN_CHOICE), what, file, **LATEST)
     start.click(tab.start, [runs, what, file, told, further], [refused, *shown], **QUIET)
     measure.click(tab.measure, [*adapter, data, first], [told_of, *shown], **QUIET)
     stop.click(tab.stop, [runs, picker], [refused, *shown], **QUIET)

@@ -1,7 +1,7 @@
 """What the Evaluate tab shows and does. A worker measures; this reads what it wrote."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import gradio as gr
@@ -11,12 +11,12 @@ from medcot.errors import BadInput, Problem
 from medcot.evaluating.order import CHECKPOINTS, EvaluationOrder
 from medcot.jobdirs import ALIVE
 from medcot.runs import Evaluation, Run
-from medcot.settings import STARTER
 from medcot.ui import components as c
 from medcot.ui.elsewhere import from_elsewhere, style_of
+from medcot.ui.evaluate.orders import order_of
 from medcot.ui.evaluate.records import listing
 from medcot.ui.evaluate.results import results
-from medcot.ui.page import Page, choice_of, mark
+from medcot.ui.page import Page, choice_of, mark, still
 
 NO_RUN = c.empty(
     "Nothing to evaluate yet",
@@ -27,11 +27,6 @@ NO_EVALUATION = c.empty(
     "Not evaluated yet",
     "Press <b>Start evaluation</b>. Base and tuned answer the same held-out questions.",
     "Read the verdict first, then the answers themselves.",
-)
-HELD_OUT, STARTER_CHOICE, OWN_CHOICE = (
-    "Held-out records",
-    "Multiple choice, the starter's 40",
-    "Multiple choice, a file",
 )
 RESUMABLE = ("stopped", "interrupted", "failed")
 
@@ -52,7 +47,8 @@ class View:
     stop: Any
     resume: Any
     mark: str
-    shown: str  # which table and how many examples are on the page
+    shown: str  # which run, which table and how many examples are on the page
+    told: Any = field(default_factory=gr.skip)  # said by a run's settings when it is opened, then by who looks at it
 
     def outputs(self) -> list[Any]:
         return [getattr(self, name) for name in self.__dataclass_fields__]
@@ -66,18 +62,37 @@ class EvaluateTab:
         """On load: the run that is being evaluated, else the newest."""
         runs = self.page.reader.tuned()
         at_work = (r for r in runs if (e := newest_of(r)) and e.status().state in ALIVE)
-        return self.view(getattr(next(at_work, None), "id", None)).outputs()
+        return self._opened(getattr(next(at_work, None), "id", None))
 
     def look(self, run_id: object, evaluation: object, order: object, filters: object, seen: str, shown: str) -> Any:
-        if self._mark(self.page.reader.tuned(), run_id, evaluation) == seen:
-            return gr.skip()
-        return self.view(run_id, evaluation, order, filters, shown).outputs()
+        if not seen or self._mark(self.page.reader.tuned(), run_id, evaluation) == seen:
+            return gr.skip()  # without a mark, the page has yet to hear which run it opens with
+        return self.open(run_id, evaluation, order, filters, shown)
 
-    def open(self, run_id: object, evaluation: object, order: object, filters: object) -> list[Any]:
-        return self.view(run_id, evaluation, order, filters).outputs()
+    def open(self, run_id: object, evaluation: object, order: object, filters: object, shown: str) -> list[Any]:
+        """What the page has chosen; where that is gone, another run with its own settings."""
+        view = self.view(run_id, evaluation, order, filters, shown)
+        if view.runs["value"] != run_id:
+            view.told = self._told(view.runs["value"])
+        view.runs, view.evaluations = still(view.runs, run_id), still(view.evaluations, evaluation)
+        return view.outputs()
 
-    def open_run(self, run_id: object) -> list[Any]:
-        return self.view(run_id).outputs()
+    def open_run(self, run_id: object, shown: str) -> Any:
+        """Skipped for the run that is shown: a list tells of its choice also when it only loses the focus."""
+        return gr.skip() if shown.partition(" ")[0] == run_id else self._opened(run_id, run_id)
+
+    def _opened(self, run_id: object, chosen: object = None) -> list[Any]:
+        """A run and its newest evaluation, where `chosen` is what the page has chosen already."""
+        view = self.view(run_id)
+        view.told = self._told(view.runs["value"])
+        view.runs = still(view.runs, chosen)
+        return view.outputs()
+
+    def _told(self, run_id: object) -> Any:
+        """Whether base is to be told the format: as the command line has it, from the run's settings."""
+        run = self.page.reader.find(run_id)
+        settings = self.page.reader.settings(run) if run else None
+        return settings.evaluation.tell_base if settings else gr.skip()
 
     def sort(self, run_id: object, evaluation: object, order: object, filters: object) -> str:
         run = self.page.reader.find(choice_of(self.page.reader.tuned(), run_id))
@@ -108,7 +123,7 @@ class EvaluateTab:
         alive = any(e.status().state in ALIVE for e in known)
         summary = one.summary() if one else None
         rows = len(one.examples()) if one else 0
-        holds = f"{one.path} {rows} {summary is not None}" if one else "-"
+        holds = f"{run.id} {one and one.id} {rows} {summary is not None}"
         table: Any = results(one, summary) if one and summary else "" if one else NO_EVALUATION
         examples: Any = listing(one, self._notice(run), order, filters) if one else ""
         if holds == shown:  # so that nothing that a reader has unfolded is folded again
@@ -181,7 +196,7 @@ class EvaluateTab:
         except BadInput as bad:
             yield [c.problems(bad.problems), *[gr.skip()] * shown]
             return
-        yield ["", *self.view(run.id).outputs()]
+        yield ["", *self._opened(run.id)]
 
     def stop(self, run_id: object, evaluation: object) -> list[Any]:
         return self._do(run_id, evaluation, jobs.stop)
@@ -218,18 +233,3 @@ def label(evaluation: Evaluation, adopted: bool) -> str:
     except BadInput:
         what = "settings unreadable"
     return f"{when} · {what} · {evaluation.status().state}"
-
-
-def order_of(run: Run, what: object, file: object, told: object, further: object) -> EvaluationOrder:
-    """The order that the page's choices make. Raises BadInput where they do not fit together."""
-    questions = None
-    if what == STARTER_CHOICE:
-        questions = STARTER
-    elif what == OWN_CHOICE:
-        if not isinstance(file, str):
-            raise BadInput(Problem("questions", "no file is chosen.", "Choose one, or ask the held-out records."))
-        questions = file
-    known = {CHECKPOINTS, *(p.name for p in run.checkpoints()), *(p.name for p in run.path.parent.iterdir())}
-    arms = [name for name in further if name in known] if isinstance(further, list) else []
-    settings = run.settings().evaluation.model_copy(update={"tell_base": bool(told)})
-    return EvaluationOrder(**settings.model_dump(), questions=questions, adapters=tuple(arms))

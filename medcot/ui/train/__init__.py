@@ -1,12 +1,13 @@
 """Train: a form, a job, and what it reports. Nothing trains here; the tab starts a worker and reads its directory."""
 
+import functools
 from typing import Any
 
 import gradio as gr
 
 from medcot.errors import BadInput
 from medcot.ui import components as c
-from medcot.ui.page import QUIET, Page
+from medcot.ui.page import LATEST, QUIET, Page, still
 from medcot.ui.train import before, history, manage, new_run, queue, running
 from medcot.ui.train.keys import Keys
 
@@ -47,9 +48,14 @@ def _wire_form(page: Page, new: new_run.FormColumn) -> None:
     def from_toml(file: str) -> list[Any]:
         return new_run.from_toml(form, file)
 
-    form.recipe.input(form.filled_from, form.recipe, form.components, **QUIET)
+    @functools.wraps(form.filled_from)  # guard.py knows it by its name
+    def filled_from(recipe: str) -> list[Any]:
+        choice, *fields = form.filled_from(recipe)
+        return [still(choice, recipe), *fields]
+
+    form.recipe.input(filled_from, form.recipe, form.components, **LATEST)
     changed = [component.change for component in form.components]
-    gr.on(changed, as_command, form.components, [new.command, new.notes], trigger_mode="always_last", **QUIET)
+    gr.on(changed, as_command, form.components, [new.command, new.notes], **LATEST)
     new.copy.click(None, js=new_run.COPY)
     saved = new.save.click(as_toml, form.components, [new.problems, new.toml], **QUIET)
     saved.then(None, new.toml, None, js=new_run.SAVE)
@@ -82,25 +88,26 @@ def _wire_run(page: Page, new: new_run.FormColumn, runs: gr.Radio, now: running.
             unchanged = [gr.skip()] * (len(typed) + 1 + len(shown))
             return [c.problems(bad.problems), *form.marked(bad.problems), *unchanged]
         note = c.warnings([guess] if guess else [])
-        return [note, *form.marked([]), *[""] * len(typed), gr.Tabs(selected=RUN), *tab.open(run.id)]
+        return [note, *form.marked([]), *[""] * len(typed), gr.Tabs(selected=RUN), *tab.view(run.id).outputs()]
 
     def turn() -> Any:
         return gr.Tabs(selected=RUN)
 
     page.demo.load(tab.newest, None, shown, **QUIET)
     page.refresh(tab.look, [runs, seen_mark], shown)
-    runs.input(tab.open, runs, shown, **QUIET)
-    runs.input(turn, None, parts, **QUIET)
+    runs.input(tab.open, runs, shown, **LATEST)
+    runs.input(turn, None, parts, **LATEST)
     told = [new.problems, *form.components, *typed, parts, *shown]
     new.start.click(start_run, [*typed, *form.components], told, **QUIET)
-    for button, act in ((now.stop, tab.stop), (now.stop_now, tab.stop_now), (now.resume, tab.resume)):
+    for button, act in ((now.stop, tab.stop), (now.stop_now, tab.stop_now)):
         button.click(act, runs, [now.problems, *shown], **QUIET)
+    now.resume.click(tab.resume, [runs, *typed], [now.problems, *typed, *shown], **QUIET)
 
 
 def _wire_care(page: Page, new: new_run.FormColumn, runs: gr.Radio, care: manage.ManagePart) -> None:
-    tab, asked, filled = manage.Manage(page, new.form), gr.State(""), gr.State("")
+    tab, asked, filled = manage.Manage(page, new.form), gr.State(""), gr.State(manage.Filled())
     runs.change(tab.fill, [runs, filled], [*care.filled, filled], **QUIET)
-    care.save.click(tab.save, [runs, care.name, care.note], care.said, **QUIET)
+    care.save.click(tab.save, [runs, care.name, care.note, filled], [care.said, filled], **QUIET)
     care.reuse.click(tab.reuse, runs, [care.said, *new.form.components], **QUIET)
     care.delete.click(tab.ask, runs, [asked, *care.asking], **QUIET)
     care.keep.click(tab.keep, None, care.asking, **QUIET)
@@ -115,4 +122,4 @@ def _wire_lists(page: Page, waiting: queue.QueueCard, past: history.HistoryCard)
     page.refresh(table.look, [past.one, past.other, table_mark], [*past.outputs, table_mark])
     chosen = [past.one.input, past.other.input]
     compared = [past.one, past.other]
-    gr.on(chosen, table.compare, compared, past.comparison, trigger_mode="always_last", **QUIET)
+    gr.on(chosen, table.compare, compared, past.comparison, **LATEST)

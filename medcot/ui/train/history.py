@@ -12,7 +12,7 @@ from medcot.settings import differences
 from medcot.terminal import duration, size
 from medcot.ui import components as c
 from medcot.ui.chart import Line, plot, smoothed
-from medcot.ui.page import Page
+from medcot.ui.page import Page, still
 
 HEADINGS = ("State", "Recipe", "Data", "Train loss", "Validation loss", "Time", "Size", "Started (UTC)")
 
@@ -49,19 +49,22 @@ class History:
     def look(self, one: object, other: object, seen_mark: str) -> Any:
         """The card's outputs and its mark."""
         runs = self.page.store.list()
-        mark = "\n".join(self._mark(run) for run in runs)
+        mark = "\n".join([f"{one} {other}", *(self._mark(run) for run in runs)])
         if mark == seen_mark:
             return gr.skip()
         if not runs:
             hidden = gr.update(choices=[], value=None, visible=False)
-            return ["", hidden, hidden, "", mark]
+            return ["", still(hidden, one), still(hidden, other), "", mark]
         ids = [run.id for run in runs]
         kept = [wanted if wanted in ids else None for wanted in (one, other)]
         choices = [(title(run), run.id) for run in runs]
-        chosen = [gr.update(choices=choices, value=value, visible=len(runs) > 1) for value in kept]
+        lists = [
+            still(gr.update(choices=choices, value=value, visible=len(runs) > 1), wanted)
+            for value, wanted in zip(kept, (one, other), strict=True)
+        ]
         rows = "".join(self._row(run) for run in runs)
         table = c.table("runs-table", "All runs, newest first", HEADINGS, rows)
-        return [f"<h3>History</h3>{table}", *chosen, self.compare(*kept), mark]
+        return [f"<h3>History</h3>{table}", *lists, self.compare(*kept), mark]
 
     def _mark(self, run: Run) -> str:
         """Changes with a run's state, what is said of it, and each validation."""

@@ -1,7 +1,7 @@
 """What one may do with the open run: name it, note something, start anew from its settings, delete it."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import gradio as gr
 
@@ -13,6 +13,14 @@ from medcot.ui.form import Form
 from medcot.ui.page import Page
 
 SHOW, HIDE = gr.update(visible=True), gr.update(visible=False)
+
+
+class Filled(NamedTuple):
+    """What the fields held when they last were a run's own: what differs from it was typed here."""
+
+    run: object = ""
+    name: str = ""
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -60,27 +68,32 @@ class Manage:
     def __init__(self, page: Page, form: Form):
         self.page, self.form = page, form
 
-    def fill(self, run_id: object, filled: str) -> Any:
+    def fill(self, run_id: object, filled: Filled) -> Any:
         """What was said of a run that has just been opened; a question about another one is withdrawn.
 
         Skipped where the fields are that run's already: a page tells of a choice more than once while it loads, and
         what is being typed must stay.
         """
-        if run_id == filled:
+        if run_id == filled.run:
             return gr.skip()
         run = self.page.reader.find(run_id)
         told = run.about() if run else about.About()
-        return [gr.update(visible=run is not None), told.name or "", told.note, "", *self.keep(), run_id or ""]
+        now = Filled(run_id or "", told.name or "", told.note)
+        return [gr.update(visible=run is not None), now.name, now.note, "", *self.keep(), now]
 
-    def save(self, run_id: object, name: str, note: str) -> str:
+    def save(self, run_id: object, name: str, note: str, filled: Filled) -> list[Any]:
+        """Words, and what the fields hold. Only what was typed is written: the rest may be said anew elsewhere."""
         run = self.page.reader.find(run_id)
         if run is None:
-            return ""
+            return ["", filled]
+        if run_id != filled.run:
+            return [c.problems(["The fields are still another run's. Wait until they are this one's."]), filled]
+        typed = {"name": name if name != filled.name else None, "note": note if note != filled.note else None}
         try:
-            about.write(run.path, name=name, note=note)
+            about.write(run.path, **typed)
         except BadInput as bad:
-            return c.problems(bad.problems)
-        return '<p class="mc-stage">Saved.</p>'
+            return [c.problems(bad.problems), filled]
+        return ['<p class="mc-stage">Saved.</p>', Filled(run_id, name, note)]
 
     def reuse(self, run_id: object) -> list[Any]:
         """Words, then the form's fields."""

@@ -6,11 +6,11 @@ from typing import Any
 import gradio as gr
 
 from medcot import jobs
-from medcot.errors import BadInput
+from medcot.errors import BadInput, Problem
 from medcot.jobdirs import JobDir
 from medcot.runs import Run
 from medcot.ui import components as c
-from medcot.ui.page import Page
+from medcot.ui.page import Page, still
 
 
 @dataclass(frozen=True)
@@ -50,13 +50,13 @@ class Queue:
     def _view(self, waiting: list[JobDir], busy: JobDir | None, chosen: object) -> list[Any]:
         if not waiting:
             hidden = gr.update(visible=False)
-            return ["", gr.update(choices=[], value=None, visible=False), hidden]
+            return ["", still(gr.update(choices=[], value=None, visible=False), chosen), hidden]
         at_work = f"At work: {c.text(label(busy))}." if busy else "The device is in use by a chat, or about to be free."
         choices = [(label(job), key(job)) for job in waiting]
-        kept = chosen if chosen in [k for _, k in choices] else choices[0][1]
+        kept = chosen if chosen in [k for _, k in choices] else None  # never another: Cancel is of the chosen one
         return [
             f'<h3>Queue</h3><p class="mc-soft">{at_work}</p>',
-            gr.update(choices=choices, value=kept, visible=True),
+            still(gr.update(choices=choices, value=kept, visible=True), chosen),
             gr.update(visible=True),
         ]
 
@@ -65,11 +65,12 @@ class Queue:
         problems = ""
         job = next((job for job in jobs.waiting_jobs(self.page.store) if key(job) == chosen), None)
         try:
-            if job:
-                jobs.stop(job)
+            if job is None:
+                raise BadInput(Problem("job", "it waits no longer." if chosen else "none is chosen.", "Choose one."))
+            jobs.stop(job)
         except BadInput as bad:
             problems = c.problems(bad.problems)
-        return [problems, *self.look(None, "changed")]
+        return [problems, *self.look(chosen, "changed")]
 
 
 def key(job: JobDir) -> str:

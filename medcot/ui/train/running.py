@@ -14,9 +14,10 @@ from medcot.runs import Run
 from medcot.ui import components as c
 from medcot.ui.chart import loss_plot, small_plots
 from medcot.ui.elsewhere import from_elsewhere
-from medcot.ui.page import Page, choice_of, mark
+from medcot.ui.page import Page, choice_of, mark, still
 from medcot.ui.reading import Seen
 from medcot.ui.train.history import title
+from medcot.ui.train.keys import Keys
 from medcot.ui.train.readings import figures, rates, samples
 
 LOG_LINES = 30
@@ -93,17 +94,15 @@ class Running:
         return self.view(next(iter(alive), None)).outputs()
 
     def look(self, run_id: object, seen_mark: str) -> Any:
-        runs = self.page.store.list()
-        if self._mark(runs, run_id) == seen_mark:
-            return gr.skip()
-        view = self.view(run_id)
-        if any(run.id == run_id for run in runs):
-            # Said nothing of the choice: it may have become another while this look was under way.
-            view.runs.pop("value")
-        return view.outputs()
+        if not seen_mark or self._mark(self.page.store.list(), run_id) == seen_mark:
+            return gr.skip()  # without a mark, the page has yet to hear which run it opens with
+        return self.open(run_id)
 
     def open(self, run_id: object) -> list[Any]:
-        return self.view(run_id).outputs()
+        """The run that the page has chosen."""
+        view = self.view(run_id)
+        view.runs = still(view.runs, run_id)
+        return view.outputs()
 
     def _mark(self, runs: list[Run], run_id: object) -> str:
         states = " ".join(f"{run.id}={run.status().state} {run.about().name}" for run in runs)
@@ -177,8 +176,10 @@ class Running:
     def stop_now(self, run_id: object) -> list[Any]:
         return self._act(run_id, partial(jobs.stop, now=True))
 
-    def resume(self, run_id: object) -> list[Any]:
-        return self._act(run_id, jobs.resume_training)
+    def resume(self, run_id: object, *typed: object) -> list[Any]:
+        """Problems, the fields of the typed keys, emptied once they are handed on, then what is shown."""
+        problems, *view = self._act(run_id, partial(jobs.resume_training, secrets=Keys.secrets(typed)))
+        return [problems, *[gr.skip() if problems else ""] * len(typed), *view]
 
     def _act(self, run_id: object, action: Callable[[Run], None]) -> list[Any]:
         run = self.page.reader.find(run_id)
