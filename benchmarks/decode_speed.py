@@ -113,9 +113,9 @@ def captured(
 
     decoder = PairDecoder(model, tokenizer, contract, note)
     decoder._eos = set()  # no row ends early
+    rows.add(what="warm-up", seconds=timed(decoder.warm_up), **label)
     fused = getattr(decoder.steps, "_fused", None) is not None
     rows.add(what="steps", kind=type(decoder.steps).__name__, compiled_pair=fused, **label)
-    rows.add(what="warm-up", seconds=timed(decoder.warm_up), **label)
 
     def decode(asked: list[str], tokens: int) -> list[list[int]]:
         made = [row for q in asked for row in decoder.rows_for(q)]

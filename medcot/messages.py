@@ -50,10 +50,14 @@ class ExportRequest(Message):
 
 
 class LoadRequest(Message):
-    """Load an adapter on its base, in place of what was loaded. Answered by Loading..., then Loaded."""
+    """Load an adapter on its base, in place of what was loaded. Answered by Loading..., then Loaded.
+
+    `for_many` questions it is worth some time now to answer each of them faster.
+    """
 
     type: Literal["load"] = "load"
     adapter: Adapter
+    for_many: bool = False
 
 
 class ConnectRequest(Message):

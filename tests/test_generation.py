@@ -187,6 +187,9 @@ def test_a_compiled_pair_chooses_the_same_tokens_and_all_layers_and_lengths_shar
     monkeypatch.setattr(decoder, "steps", steps)
     before = counters["stats"]["unique_graphs"]
     assert [r.tokens for r in decoded(decoder, QUESTIONS[:1])] == [r.tokens for r in growing]
+    assert counters["stats"]["unique_graphs"] == before, "nothing is compiled for who has not asked for it"
+    decoder.warm_up()
+    assert [r.tokens for r in decoded(decoder, QUESTIONS[:1])] == [r.tokens for r in growing]
     assert 0 < counters["stats"]["unique_graphs"] - before <= 2
     assert not any("forward" in vars(layer) for layer in fused._layers), "the model is left as it was"
 
@@ -212,6 +215,7 @@ def test_where_a_pair_cannot_be_compiled_it_is_decoded_without_and_that_is_said(
         return SimpleNamespace(replay=lambda: logits.copy_(steps._forward(*key))), logits
 
     monkeypatch.setattr(steps, "_captured", captured)
+    decoder.warm_up()
     assert [r.tokens for r in decoded(decoder, QUESTIONS[:1])] == [r.tokens for r in growing]
     assert notes == ["One question's answers are decoded uncompiled, about half as fast: Failed to find C compiler."]
 

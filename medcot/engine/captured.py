@@ -48,7 +48,9 @@ class CapturedSteps:
     def __init__(
         self, model: Any, arms: ArmMask, note: Callable[[str], None], *, capture: bool, fused: FusedLayers | None = None
     ):
-        self._model, self._arms, self._note, self._capture, self._fused = model, arms, note, capture, fused
+        self._model, self._arms, self._note, self._capture = model, arms, note, capture
+        self._fusable = fused
+        self._fused: FusedLayers | None = None  # compiling takes longer than it saves, but for who will ask again
         self._device = model.device
         self._dtype = model.get_input_embeddings().weight.dtype
         self._rows = self._length = 0  # what there is room for
@@ -56,6 +58,7 @@ class CapturedSteps:
 
     def warm_up(self, length: int) -> None:
         """Compile and capture a pair's steps for texts of up to `length` tokens, so that no answer waits for it."""
+        self._fused = self._fusable
         self._make_room(PAIR, at_least(length, EXTENTS))
         for extent in EXTENTS:
             if extent <= self._length and self._capture:

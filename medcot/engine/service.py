@@ -1,7 +1,7 @@
 """The long-lived child behind Chat, `medcot ask` and `medcot plan`: messages in on stdin, messages out on stdout.
 
-It writes no file. It holds the device slot only while a model is loaded, and gives both back when it has been idle or
-when a job waits.
+It writes no file, but for the compiler's own cache of kernels. It holds the device slot only while a model is loaded,
+and gives both back when it has been idle or when a job waits.
 """
 
 import gc
@@ -126,8 +126,9 @@ class Service:
             backend = backends.for_generation()
             report = StageReport(self, request.id)
             decoder = open_decoder(adapter, backend, report, max_length=4096)
-            report(Progress(stage="Preparing the decode"))
-            decoder.warm_up()
+            if request.for_many:
+                report(Progress(stage="Preparing the decode"))
+                decoder.warm_up()
             self.pair = LocalPair(decoder)
             self.send(
                 m.Loaded(

@@ -12,7 +12,7 @@ from playwright.sync_api import Page, expect
 
 from medcot.runs import RunStore
 from medcot.ui.form import Form
-from tests.browser.conftest import PATIENCE, end, field, fill, free_port, points, wait_until
+from tests.browser.conftest import PATIENCE, end, fill, free_port, points, wait_until
 from tests.conftest import write_records
 from tests.fakes import FakeClient
 
@@ -139,10 +139,11 @@ def test_the_last_of_two_recipes_chosen_at_once_fills_the_form(serve, open_page,
     page = open_page(serve(runs_dir, FakeClient()))
     page.get_by_role("radio", name="llama-3.2-3b-medical-cot: Llama 3.2 3B, one CUDA GPU").check()
     assert first_asked.wait(60)
-    page.get_by_role("radio", name="starter: a 135M model").check()
+    last = page.get_by_role("radio", name="reference-exact: the reference notebook")
+    last.check()
     go_on.set()
-    expect(page.get_by_role("radio", name="starter: a 135M model")).to_be_checked()
-    expect(field(page, "model.id")).to_have_value("starter")
+    expect(page.locator("#command")).to_have_text(f"medcot train --recipe reference-exact --runs-dir {runs_dir}")
+    expect(last).to_be_checked()
 
 
 def test_a_recipe_fills_the_form_and_the_command_follows(serve, open_page, runs_dir):

@@ -26,7 +26,7 @@ class AdapterSource:
         return self.adapter.name
 
     def load_request(self, request_id: str) -> m.Request:
-        return m.LoadRequest(id=request_id, adapter=self.adapter)
+        return m.LoadRequest(id=request_id, adapter=self.adapter, for_many=True)
 
 
 @dataclass(frozen=True)
