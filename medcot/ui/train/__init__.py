@@ -53,7 +53,7 @@ def _wire_form(page: Page, new: new_run.FormColumn) -> None:
         choice, *fields = form.filled_from(recipe)
         return [still(choice, recipe), *fields]
 
-    form.recipe.input(form.filled_from, form.recipe, form.components, **LATEST)
+    form.recipe.input(filled_from, form.recipe, form.components, **LATEST)
     changed = [component.change for component in form.components]
     gr.on(changed, as_command, form.components, [new.command, new.notes], **LATEST)
     new.copy.click(None, js=new_run.COPY)
