@@ -152,13 +152,6 @@ def test_a_question_that_is_held_back_or_refused_ends_the_one_under_way(tab):
         assert list(going) == [UNCHANGED]
 
 
-def test_a_list_that_only_loses_the_focus_puts_no_decoding_back(tab):
-    one, other = (write_run(tab.page.store, RunSettings(), "finished", adapter=True) for _ in range(2))
-    mark = tab.first()[-1]
-    assert tab.chosen(other.id, [], mark) == gr.skip()
-    assert tab.chosen(one.id, [], mark) != gr.skip()
-
-
 def test_only_the_starter_is_called_a_demonstration(tab, runs_dir):
     write_run(tab.page.store, RunSettings(), "finished", adapter=True)
     assert "often wrong" in tab.model(tab.names([])[0], [])[1]

@@ -40,7 +40,7 @@ def build(page: Page) -> None:
     inputs = [runs, opened, box.text, blind.on, blind.demo_too, *controls.fields]
     page.demo.load(tab.first, None, [runs, *controls.fields, controls.state, *model], **QUIET)
     page.refresh(tab.look, [runs, opened, seen_mark], [runs, *model])
-    runs.input(tab.chosen, [runs, opened, seen_mark], [runs, *controls.fields, controls.state, *model], **LATEST)
+    runs.input(tab.chosen, [runs, opened], [runs, *controls.fields, controls.state, *model], **LATEST)
     # Who may ask when is the conversation's business: it tells those who wait that they do.
     free: dict[str, Any] = {"concurrency_limit": None, **QUIET}
     gr.on([box.ask.click, box.text.submit], tab.ask, inputs, asked, **free)

@@ -62,11 +62,7 @@ class ChatTab:
     def first(self) -> list[Any]:
         return self.turned_to(None, [])
 
-    def chosen(self, name: object, opened: list[Adapter], seen_mark: str = "") -> Any:
-        """Skipped for what is shown: a list tells of its choice also when it only loses the focus, and a decoding that
-        was changed stays."""
-        if self._mark(name, opened) == seen_mark:
-            return gr.skip()
+    def chosen(self, name: object, opened: list[Adapter]) -> list[Any]:
         listed, *others = self.turned_to(name, opened)
         return [still(listed, name), *others]
 
