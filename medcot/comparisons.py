@@ -91,9 +91,10 @@ def append(run: Run, comparison: Comparison) -> None:
         handle = os.open(path_of(run), os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
         try:
             size = os.fstat(handle).st_size
-            whole = not size or os.pread(handle, 1, size - 1) == b"\n"  # else a full disk cut the last line
+            if size and os.pread(handle, 1, size - 1) != b"\n":  # a full disk cut the last line
+                line = b"\n" + line
             # One write: two readers who save at once leave two whole lines.
-            if os.write(handle, whole_line := line if whole else b"\n" + line) < len(whole_line):
+            if os.write(handle, line) < len(line):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             os.fsync(handle)
         finally:
