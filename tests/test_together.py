@@ -110,6 +110,25 @@ def test_where_one_process_is_killed_all_end_and_the_run_says_failed(store, tiny
     assert living(others) == []
 
 
+def test_work_that_is_done_is_not_undone_by_the_interpreters_end(tmp_path):
+    """Threads of gloo that outlive the work abort the process there, now and then; here something always does."""
+    script = (
+        "import sys, atexit, pathlib, ctypes\n"
+        "from medcot.engine import rank\n"
+        "class Late:\n"
+        "    def __del__(self, abort=ctypes.CDLL(None).abort): abort()\n"
+        "sys.kept_to_the_end = Late()\n"
+        "atexit.register(pathlib.Path(sys.argv[1]).touch)\n"
+        "print('done')\n"
+        "rank.end(int(sys.argv[2]))\n"
+    )
+    for code in (0, 1):
+        mark = tmp_path / str(code)
+        ended = subprocess.run([sys.executable, "-c", script, mark, str(code)], capture_output=True, text=True)
+        assert (ended.returncode, ended.stdout) == (code, "done\n"), ended.stderr
+        assert mark.exists(), "what was to be done at the end was done"
+
+
 @pytest.mark.slow
 def test_what_a_process_refuses_is_the_runs_own_failure(store, tiny_settings):
     run = jobs.start_training(store, changed(two(tiny_settings), "lora", target_modules=("no_such_proj",)))

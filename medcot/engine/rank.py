@@ -3,11 +3,13 @@
 The worker of the job starts these on its own host (together.py); on further hosts people do.
 """
 
+import atexit
 import os
 import sys
 import threading
 import traceback
 from pathlib import Path
+from typing import NoReturn
 
 from medcot.engine.together import WATCHED, Outcome, Together
 from medcot.engine.worker import explain, opened, work
@@ -26,6 +28,7 @@ def main() -> int:
         stopped_at = work(job, run, together)
         if world.is_first():
             together.say(Outcome(stopped_at=stopped_at, peak_memory_gib=peak_memory_gib()))
+        world.leave()
         return 0
     except BaseException as error:  # noqa: BLE001  # the worker turns it into a `failed` event
         traceback.print_exc()
@@ -44,5 +47,16 @@ def end_with_the_worker() -> None:
     os._exit(1)
 
 
+def end(code: int) -> NoReturn:
+    """Past the interpreter's own end, where a thread of gloo that still lives aborts a process that has done its work.
+
+    It happens rarely: "terminate called without an active exception", pytorch/pytorch#190489.
+    """
+    atexit._run_exitfuncs()  # temporary folders go, as at any end
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    end(main())

@@ -27,6 +27,12 @@ def join() -> None:
     distributed.init_process_group(backend, timeout=PATIENCE)
 
 
+def leave() -> None:
+    """When the work is done: nobody goes while another still waits for a word of it."""
+    wait()
+    distributed.destroy_process_group()
+
+
 def size() -> int:
     return distributed.get_world_size() if distributed.is_initialized() else 1
 
