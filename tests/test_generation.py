@@ -238,3 +238,26 @@ def test_each_arm_reads_its_own_history(decoder):
     assert "tuned" not in base
     assert "tuned words" in tuned
     assert base.index("First?") < base.index("base words") < base.index("Then?")
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_a_16_bit_vocabulary_is_not_copied_at_each_token_and_its_scores_stay_what_they_were(trained, bias):
+    import torch
+
+    from medcot.engine.backends.peft import PeftBackend
+    from medcot.engine.growing import WeightFirstLinear
+    from medcot.engine.opening import open_decoder
+
+    adapter = of_run(trained)
+    narrow = adapter.model_copy(update={"base": adapter.base.model_copy(update={"dtype": "bfloat16"})})
+    decoder = open_decoder(narrow, PeftBackend(), lambda event: None, max_length=512)
+    assert type(decoder.model.get_output_embeddings()) is WeightFirstLinear
+    (base, tuned) = decoded(decoder, ["What suggests gout?"])
+    assert base.tokens != tuned.tokens
+
+    torch.manual_seed(1)
+    head = torch.nn.Linear(64, 500, bias=bias).bfloat16()
+    hidden = torch.randn(2, 3, 64).bfloat16()
+    expected = head(hidden)
+    head.__class__ = WeightFirstLinear
+    assert torch.allclose(head(hidden), expected, atol=0.02)
