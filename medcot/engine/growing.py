@@ -56,7 +56,7 @@ class WeightFirstLinear(torch.nn.Linear):
     """
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        found = (self.weight @ x.flatten(0, -2).T).T.unflatten(0, x.shape[:-1])
+        found: torch.Tensor = (self.weight @ x.flatten(0, -2).T).T.unflatten(0, x.shape[:-1])
         return found if self.bias is None else found + self.bias
 
 

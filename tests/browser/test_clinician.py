@@ -12,7 +12,7 @@ from medcot import messages as m
 from medcot.runs import Run, RunStore
 from medcot.settings import RunSettings
 from medcot.starter import SAMPLE_QUESTIONS
-from medcot.ui.chat.tab import ChatTab
+from medcot.ui.chat.choosing import Choosing
 from tests.browser.conftest import PATIENCE, wait_until
 from tests.fakes import FakeClient, write_run
 
@@ -74,14 +74,14 @@ def named(store: RunStore, name: str, most: int) -> Run:
 def test_the_last_choice_counts_however_quickly_it_follows_and_no_tick_takes_it_back(chat, run, client, monkeypatch):
     store, gate = RunStore(run.path.parent), threading.Event()
     slow, first = named(store, "slow", 111), named(store, "first", 222)
-    judged = ChatTab.judged
+    judged = Choosing.judged
 
     def slowly(tab, found):
         if found and found.id == slow.id:
             gate.wait(PATIENCE / 1000)
         return judged(tab, found)
 
-    monkeypatch.setattr(ChatTab, "judged", slowly)
+    monkeypatch.setattr(Choosing, "judged", slowly)
     page = chat()
     chosen, most = page.locator("#chat-run input"), page.locator("#decoding-max-new-tokens input")
     expect(chosen).to_have_value(first.id)
@@ -102,6 +102,26 @@ def test_the_last_choice_counts_however_quickly_it_follows_and_no_tick_takes_it_
     type_and_ask(page, "Why?")
     done(page)
     assert next(r for r in client.requests if isinstance(r, m.LoadRequest)).adapter.name == slow.id
+
+
+def test_decoding_that_was_set_stays_when_the_list_of_models_is_left_without_a_choice(chat, run, client):
+    other = named(RunStore(run.path.parent), "other", 222)
+    page = chat()
+    chosen, most = page.locator("#chat-run input"), page.locator("#decoding-max-new-tokens input")
+    choose(page, run)
+    unfold(page, "decoding")
+    expect(most).to_have_value("1280")
+    most.fill("77")
+    page.keyboard.press("Tab")
+    chosen.click()
+    expect(page.get_by_role("option", name=other.id, exact=True)).to_be_visible()
+    page.locator("#question textarea").click()
+    type_and_ask(page, "Why?")
+    done(page)
+    expect(most).to_have_value("77")
+    assert client.requests[-1].max_new_tokens == 77
+    choose(page, other)
+    expect(most).to_have_value("222")
 
 
 def test_a_question_asked_by_keyboard_during_a_follow_up_has_the_panels_to_itself(chat, client):

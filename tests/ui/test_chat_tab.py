@@ -9,26 +9,27 @@ import pytest
 from medcot import comparisons
 from medcot import messages as m
 from medcot.settings import RunSettings
+from medcot.ui.chat.choosing import Choosing
 from medcot.ui.chat.tab import ASKED, ChatTab
 from tests.fakes import write_adapter, write_run
 
 
 @pytest.fixture
 def tab(page):
-    return ChatTab(page)
+    return ChatTab(page, Choosing(page))
 
 
 def test_the_page_says_what_is_in_memory_and_why_it_left(tab, monkeypatch):
     client = tab.page.client
-    assert "No model is in memory" in tab.memory()
+    assert "No model is in memory" in tab.models.memory()
     client.loaded = m.Loaded(id="1", run="r<1>", model="m", device="CPU", warnings=["Prompt <contract>"])
-    assert "In memory: r&lt;1&gt;" in tab.memory()
-    assert "Prompt &lt;contract&gt;" in tab.memory()
+    assert "In memory: r&lt;1&gt;" in tab.models.memory()
+    assert "Prompt &lt;contract&gt;" in tab.models.memory()
     client.loaded, client.unloaded = None, m.Unloaded(id="", reason="a job waits for the device")
-    assert "has left the memory: a job waits for the device" in tab.memory()
+    assert "has left the memory: a job waits for the device" in tab.models.memory()
     monkeypatch.setattr("medcot.jobdirs.JobDir.worker_alive", lambda self, pid: pid == os.getpid())
     run = write_run(tab.page.store, RunSettings(), "running", pid=os.getpid())
-    assert f"{run.id} uses the device now" in tab.memory()
+    assert f"{run.id} uses the device now" in tab.models.memory()
 
 
 def test_a_question_asked_before_the_page_has_its_list_goes_to_the_first_of_it(tab):
@@ -54,7 +55,7 @@ def open_(tab, monkeypatch):
     monkeypatch.setattr("medcot.adapters.check_model", lambda model: model)
 
     def open__(opened, name, style="plain", base=""):
-        opened, said, listed, *_ = tab.open_other(opened, str(name), style, base)
+        opened, said, listed, *_ = tab.models.open_other(opened, str(name), style, base)
         assert "Chosen" in said
         assert listed["value"] in listed["choices"]
         assert len(set(listed["choices"])) == len(listed["choices"])
@@ -71,10 +72,10 @@ def test_two_folders_of_one_name_are_told_apart_and_the_chosen_one_is_asked(tab,
     assert loaded.path == first
     opened, loaded = open_(opened, second)
     assert loaded.path == second
-    assert tab.names(opened) == [str(first), str(second)]
+    assert tab.models.names(opened) == [str(first), str(second)]
     ask(tab, str(first), opened)
     assert tab.page.client.requests[-2].adapter.path == first
-    assert str(first) in tab.memory()
+    assert str(first) in tab.models.memory()
 
 
 def test_a_folder_opened_again_in_another_way_is_asked_in_that_way(tab, open_, tmp_path):
@@ -93,7 +94,7 @@ def test_a_folder_that_is_called_as_a_run_is_not_taken_for_it(tab, open_, tmp_pa
     assert loaded.path == folder
     ask(tab, run.id, opened)
     assert tab.page.client.requests[-2].adapter.path == run.adapter_dir.resolve()
-    assert tab.open_other([], run.id, "its own", "")[0] == [], "the run itself is in the list"
+    assert tab.models.open_other([], run.id, "its own", "")[0] == [], "the run itself is in the list"
 
 
 def test_a_run_without_its_contract_is_asked_in_the_way_that_it_was_opened(tab, open_):
@@ -107,14 +108,14 @@ def test_a_tick_leaves_the_choice_alone_until_it_is_gone_and_waits_for_the_list(
     first, second = (
         write_run(tab.page.store, RunSettings(name=name), "finished", adapter=True) for name in ("one", "two")
     )
-    assert tab.look(None, [], "") == gr.skip(), "the page's own load brings the list"
-    listed, *_ = tab.look(first.id, [], "another mark")
+    assert tab.models.look(None, [], "") == gr.skip(), "the page's own load brings the list"
+    listed, *_ = tab.models.look(first.id, [], "another mark")
     assert set(listed["choices"]) == {first.id, second.id}
     assert "value" not in listed
-    *_, mark = tab.look(first.id, [], "another mark")
-    assert tab.look(first.id, [], mark) == gr.skip()
+    *_, mark = tab.models.look(first.id, [], "another mark")
+    assert tab.models.look(first.id, [], mark) == gr.skip()
     for none in ("gone", None):
-        assert tab.look(none, [], "another mark")[0]["value"] == tab.names([])[0]
+        assert tab.models.look(none, [], "another mark")[0]["value"] == tab.models.names([])[0]
 
 
 def test_what_is_asked_anew_by_keyboard_takes_the_panels_from_the_follow_up(tab):
@@ -154,7 +155,7 @@ def test_a_question_that_is_held_back_or_refused_ends_the_one_under_way(tab):
 
 def test_only_the_starter_is_called_a_demonstration(tab, runs_dir):
     write_run(tab.page.store, RunSettings(), "finished", adapter=True)
-    assert "often wrong" in tab.model(tab.names([])[0], [])[1]
+    assert "often wrong" in tab.models.model(tab.models.names([])[0], [])[1]
     other = RunSettings.model_validate({"model": {"id": "owner/model"}, "name": "other"})
     run = write_run(tab.page.store, other, "finished", adapter=True)
-    assert tab.model(run.id, [])[1] == ""
+    assert tab.models.model(run.id, [])[1] == ""
