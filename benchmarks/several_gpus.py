@@ -1,12 +1,14 @@
 """How much faster a training is on several GPUs than on one: `medcot train --processes N` against one process, in turn.
 
-    python benchmarks/several_gpus.py --model FOLDER --data FILE [--processes 2] [--backend unsloth|peft]
+    python benchmarks/several_gpus.py --model FOLDER --data FILE [--processes 2] [--backend unsloth|peft] \
+      [--sequences 16 64]
 
-The same 16 sequences an optimizer step, arranged by the planner for each. Whole jobs as a user starts them; the speed
-is read from their events, from the fifth step to the last, padding not counted. A second round, where time allows,
-finds the kernels compiled.
+The same sequences an optimizer step for one and for several, 16 as the recipe has them where nothing else is said,
+arranged by the planner for each. Whole jobs as a user starts them; the speed is read from their events, from the fifth
+step to the last, padding not counted. A second round, where time allows, finds the kernels compiled.
 """
 
+import itertools
 import subprocess
 import sys
 import tempfile
@@ -19,6 +21,7 @@ from benchmarks import measuring
 from medcot.events import Step
 from medcot.runs import Run, RunStore
 
+MICRO_BATCH = 2  # the recipe's
 SKIPPED = 4  # steps in which kernels are compiled and caches filled
 
 
@@ -27,21 +30,24 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--backend", choices=["unsloth", "peft"], default="unsloth")
     parser.add_argument("--quantization", nargs="*", default=["none", "4bit"])
+    parser.add_argument("--sequences", nargs="*", type=int, default=[16], help="an optimizer step, even")
     parser.add_argument("--rounds", type=int, default=2)
     args = parser.parse_args()
     rows = measuring.Rows(args.out, args.seconds)
-    for quantization in args.quantization:
+    for quantization, sequences in itertools.product(args.quantization, args.sequences):
         rates: dict[int, float] = {}
         for number in range(args.rounds):
             for count in (1, args.processes):
                 if rows.left() < 0:
                     return
-                run = trained(args, quantization, count)
-                rates[count] = tell(run, rows, quantization=quantization, processes=count, round=number)
-        rows.add(what="ratio", quantization=quantization, several_to_one=rates[args.processes] / rates[1])
+                run = trained(args, quantization, sequences, count)
+                label = {"quantization": quantization, "sequences": sequences}
+                rates[count] = tell(run, rows, **label, processes=count, round=number)
+        ratio = rates[args.processes] / rates[1] if all(rates.values()) else None
+        rows.add(what="ratio", quantization=quantization, sequences=sequences, several_to_one=ratio)
 
 
-def trained(args: Any, quantization: str, count: int) -> Run:
+def trained(args: Any, quantization: str, sequences: int, count: int) -> Run:
     """One whole job, and its run directory."""
     folder = Path(tempfile.mkdtemp())
     steps = SKIPPED + (2 if args.tiny else 16)
@@ -51,6 +57,7 @@ def trained(args: Any, quantization: str, count: int) -> Run:
         "data.source": args.data,
         "data.held_out": 2,
         "backend": args.backend,
+        "training.accumulation": sequences // MICRO_BATCH,
         "training.max_steps": steps,
         "training.warmup_steps": 2,
         "training.log_steps": 1,

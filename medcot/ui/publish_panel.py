@@ -64,10 +64,11 @@ def listing(files: list[tuple[str, int]], caption: str) -> str:
     return c.table("published", caption, ("Bytes",), rows)
 
 
-def build(page: Page, runs: gr.Dropdown) -> None:
-    """The panel's components and events; `runs` is where the run is chosen."""
+def build(page: Page, runs: gr.Dropdown) -> gr.Accordion:
+    """The panel's components and events; `runs` is where the run is chosen. Shown once there is one."""
     panel = PublishPanel(page)
-    with gr.Accordion("Publish to the Hugging Face Hub", open=False, elem_id="publish"):
+    whole = gr.Accordion("Publish to the Hugging Face Hub", open=False, visible=False, elem_id="publish")
+    with whole:
         c.block(
             '<p class="mc-soft">Adapter, prompt contract, settings, evaluation and a model card that claims what was '
             "measured, in one commit. Private unless you say otherwise.</p>"
@@ -89,3 +90,4 @@ def build(page: Page, runs: gr.Dropdown) -> None:
         told = c.block(elem_id="publish-told")
     dry.click(panel.dry_run, [runs, repo, about], told, **QUIET)
     push.click(panel.publish, [runs, repo, about, public, token], [told, token], **QUIET)
+    return whole

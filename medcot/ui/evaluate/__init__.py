@@ -55,7 +55,7 @@ def build(page: Page) -> None:
             stop = gr.Button("Stop evaluation", variant="stop", visible=False, elem_id="stop-evaluation")
         state = c.block(elem_id="evaluation-state")
         table = c.block(elem_id="results")
-        publish_panel.build(page, runs)
+        publish = publish_panel.build(page, runs)
     with gr.Column():
         with gr.Row(elem_classes="mc-fields mc-sorting", visible=False) as sorting:
             order = gr.Dropdown(list(ORDERS), value=LOSS, label="Questions", filterable=False, elem_id="sort")
@@ -63,16 +63,18 @@ def build(page: Page) -> None:
         examples = c.block(elem_id="examples")
         seen_mark, held = gr.State(""), gr.State("")
 
-    shown = [runs, picker, state, table, examples, sorting, further, ask, start, stop, resume, seen_mark, held, told]
-    chosen = [runs, picker, order, filters]
-    page.demo.load(tab.newest, None, shown, **QUIET)
+    buttons = [start, stop, resume]
+    shown = [runs, picker, state, table, examples, sorting, further, ask, publish, *buttons, seen_mark, held, told]
+    sorted_by = [order, filters]
+    chosen = [runs, picker, *sorted_by]
+    page.demo.load(tab.newest, sorted_by, shown, **QUIET)
     page.refresh(tab.look, [*chosen, seen_mark, held], shown)
-    runs.input(tab.open_run, [runs, held], shown, **LATEST)
+    runs.input(tab.open_run, [runs, *sorted_by, held], shown, **LATEST)
     picker.input(tab.open, [*chosen, held], shown, **LATEST)
     order.input(tab.sort, chosen, examples, **LATEST)
     filters.input(tab.sort, chosen, examples, **LATEST)
     what.input(lambda asked: gr.update(visible=asked == OWN_CHOICE), what, file, **LATEST)
-    start.click(tab.start, [runs, what, file, told, further], [refused, *shown], **QUIET)
-    measure.click(tab.measure, [*adapter, data, first], [told_of, *shown], **QUIET)
-    stop.click(tab.stop, [runs, picker], [refused, *shown], **QUIET)
-    resume.click(tab.resume, [runs, picker], [refused, *shown], **QUIET)
+    start.click(tab.start, [runs, *sorted_by, what, file, told, further], [refused, *shown], **QUIET)
+    measure.click(tab.measure, [*sorted_by, *adapter, data, first], [told_of, *shown], **QUIET)
+    stop.click(tab.stop, chosen, [refused, *shown], **QUIET)
+    resume.click(tab.resume, chosen, [refused, *shown], **QUIET)

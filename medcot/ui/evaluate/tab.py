@@ -43,6 +43,7 @@ class View:
     sorting: Any
     further: Any
     ask: Any
+    publish: Any
     start: Any
     stop: Any
     resume: Any
@@ -58,11 +59,11 @@ class EvaluateTab:
     def __init__(self, page: Page):
         self.page = page
 
-    def newest(self) -> list[Any]:
+    def newest(self, order: object, filters: object) -> list[Any]:
         """On load: the run that is being evaluated, else the newest."""
         runs = self.page.reader.tuned()
         at_work = (r for r in runs if (e := newest_of(r)) and e.status().state in ALIVE)
-        return self._opened(getattr(next(at_work, None), "id", None))
+        return self._opened(getattr(next(at_work, None), "id", None), order, filters)
 
     def look(self, run_id: object, evaluation: object, order: object, filters: object, seen: str, shown: str) -> Any:
         if not seen or self._mark(self.page.reader.tuned(), run_id, evaluation) == seen:
@@ -73,26 +74,29 @@ class EvaluateTab:
         """What the page has chosen; where that is gone, another run with its own settings."""
         view = self.view(run_id, evaluation, order, filters, shown)
         if view.runs["value"] != run_id:
-            view.told = self._told(view.runs["value"])
+            self._settle(view)
         view.runs, view.evaluations = still(view.runs, run_id), still(view.evaluations, evaluation)
         return view.outputs()
 
-    def open_run(self, run_id: object, shown: str) -> Any:
+    def open_run(self, run_id: object, order: object, filters: object, shown: str) -> Any:
         """Skipped for the run that is shown: a list tells of its choice also when it only loses the focus."""
-        return gr.skip() if shown.partition(" ")[0] == run_id else self._opened(run_id, run_id)
+        is_shown = shown.partition(" ")[0] == run_id
+        return gr.skip() if is_shown else self._opened(run_id, order, filters, chosen=run_id)
 
-    def _opened(self, run_id: object, chosen: object = None) -> list[Any]:
+    def _opened(self, run_id: object, order: object, filters: object, chosen: object = None) -> list[Any]:
         """A run and its newest evaluation, where `chosen` is what the page has chosen already."""
-        view = self.view(run_id)
-        view.told = self._told(view.runs["value"])
+        view = self.view(run_id, None, order, filters)
+        self._settle(view)
         view.runs = still(view.runs, chosen)
         return view.outputs()
 
-    def _told(self, run_id: object) -> Any:
-        """Whether base is to be told the format: as the command line has it, from the run's settings."""
-        run = self.page.reader.find(run_id)
+    def _settle(self, view: View) -> None:
+        """What another run brings: whether base is told the format, as the command line has it; and no further arms,
+        since checkpoints are one run's own."""
+        run = self.page.reader.find(view.runs["value"])
         settings = self.page.reader.settings(run) if run else None
-        return settings.evaluation.tell_base if settings else gr.skip()
+        view.told = settings.evaluation.tell_base if settings else gr.skip()
+        view.further = {**view.further, "value": []}
 
     def sort(self, run_id: object, evaluation: object, order: object, filters: object) -> str:
         run = self.page.reader.find(choice_of(self.page.reader.tuned(), run_id))
@@ -117,7 +121,7 @@ class EvaluateTab:
         listed = gr.update(choices=[r.id for r in runs], value=chosen, visible=bool(runs))
         hidden = gr.update(visible=False)
         if run is None:
-            return View(listed, hidden, NO_RUN, "", "", hidden, hidden, hidden, hidden, hidden, hidden, now, "")
+            return View(listed, hidden, NO_RUN, "", "", hidden, hidden, hidden, hidden, hidden, hidden, hidden, now, "")
         known, one = run.evaluations(), evaluation_of(run, evaluation)
         state = one.status().state if one else None
         alive = any(e.status().state in ALIVE for e in known)
@@ -141,6 +145,7 @@ class EvaluateTab:
             gr.update(visible=rows > 0),
             gr.update(choices=[*([CHECKPOINTS] if kept else []), *kept, *others]),
             gr.update(visible=not alive),
+            gr.update(visible=True),
             gr.update(visible=not alive),
             gr.update(visible=state in ALIVE, interactive=state != "stopping"),
             gr.update(visible=state in RESUMABLE and not alive),
@@ -163,7 +168,9 @@ class EvaluateTab:
             + (c.warnings(seen.warnings) if chosen.summary() is None else "")
         )
 
-    def start(self, run_id: object, what: object, file: object, told: object, further: object) -> list[Any]:
+    def start(
+        self, run_id: object, order: object, filters: object, what: object, file: object, told: object, further: object
+    ) -> list[Any]:
         run = self.page.reader.find(run_id)
         try:
             if run is None:
@@ -173,10 +180,19 @@ class EvaluateTab:
                 raise BadInput(Problem("run", f"{run.id} is being evaluated.", "Wait until it ends, or stop it."))
             jobs.start_evaluation(run, order_of(run, what, file, told, further))
         except BadInput as bad:
-            return [c.problems(bad.problems), *self.view(run_id).outputs()]
-        return ["", *self.view(run_id).outputs()]
+            return [c.problems(bad.problems), *self.view(run_id, None, order, filters).outputs()]
+        return ["", *self.view(run_id, None, order, filters).outputs()]
 
-    def measure(self, name: object, style: object, base: object, data: object, records: object) -> Iterator[list[Any]]:
+    def measure(
+        self,
+        order: object,
+        filters: object,
+        name: object,
+        style: object,
+        base: object,
+        data: object,
+        records: object,
+    ) -> Iterator[list[Any]]:
         """Adopt an adapter from elsewhere and measure it. Yields what is said of it, then all that the tab shows."""
         shown = len(View.__dataclass_fields__)
         yield ['<p class="mc-stage" role="status">Looking at adapter, base and records…</p>', *[gr.skip()] * shown]
@@ -196,22 +212,22 @@ class EvaluateTab:
         except BadInput as bad:
             yield [c.problems(bad.problems), *[gr.skip()] * shown]
             return
-        yield ["", *self._opened(run.id)]
+        yield ["", *self._opened(run.id, order, filters)]
 
-    def stop(self, run_id: object, evaluation: object) -> list[Any]:
-        return self._do(run_id, evaluation, jobs.stop)
+    def stop(self, *chosen: object) -> list[Any]:
+        return self._do(jobs.stop, *chosen)
 
-    def resume(self, run_id: object, evaluation: object) -> list[Any]:
-        return self._do(run_id, evaluation, jobs.resume_evaluation)
+    def resume(self, *chosen: object) -> list[Any]:
+        return self._do(jobs.resume_evaluation, *chosen)
 
-    def _do(self, run_id: object, evaluation: object, action: Any) -> list[Any]:
+    def _do(self, action: Any, run_id: object, evaluation: object, order: object, filters: object) -> list[Any]:
         chosen = evaluation_of(self.page.reader.find(run_id), evaluation)
         try:
             if chosen:
                 action(chosen)
         except BadInput as bad:
-            return [c.problems(bad.problems), *self.view(run_id, evaluation).outputs()]
-        return ["", *self.view(run_id, evaluation).outputs()]
+            return [c.problems(bad.problems), *self.view(run_id, evaluation, order, filters).outputs()]
+        return ["", *self.view(run_id, evaluation, order, filters).outputs()]
 
 
 def newest_of(run: Run | None) -> Evaluation | None:
