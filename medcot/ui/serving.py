@@ -3,6 +3,7 @@
 import sys
 from pathlib import Path
 
+from gradio.route_utils import delete_files_created_by_app
 from pydantic import ValidationError
 
 from medcot.endpoints import EndpointSettings, given
@@ -95,6 +96,7 @@ def serve(
         return 1
     finally:
         client.close()
+        delete_files_created_by_app(app, None)  # an open page keeps gradio from doing so
     if line := farewell(runs_dir):
         sys.stdout.write(line + "\n")
     return 0

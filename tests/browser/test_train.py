@@ -7,6 +7,7 @@ import sys
 import threading
 from pathlib import Path
 
+import httpx
 import pytest
 from playwright.sync_api import Page, expect
 
@@ -63,6 +64,22 @@ def test_points_arrive_a_reload_and_a_second_viewer_see_them_and_stop_stops(serv
         assert run.checkpoints()
     finally:
         end(run)
+
+
+def test_ctrl_c_takes_uploads_along_while_a_page_is_open(open_page, runs_dir, tmp_path):
+    port, temporary = free_port(), tmp_path / "temporary"
+    command = [sys.executable, str(APP), "--port", str(port), "--runs-dir", str(runs_dir)]
+    app = subprocess.Popen(command, stdout=subprocess.DEVNULL, env={**os.environ, "GRADIO_TEMP_DIR": str(temporary)})
+    try:
+        wait_until(lambda: answers(port))
+        open_page(f"http://127.0.0.1:{port}")
+        sent = httpx.post(f"http://127.0.0.1:{port}/gradio_api/upload", files={"files": ("q.jsonl", b"{}")})
+        assert [Path(path).read_bytes() for path in sent.json()] == [b"{}"]
+        app.send_signal(signal.SIGINT)
+        app.wait(60)
+        assert list(temporary.rglob("*.jsonl")) == []
+    finally:
+        app.kill()
 
 
 def test_a_killed_worker_is_interrupted_with_what_to_do(serve, open_page, runs_dir, long_run):
