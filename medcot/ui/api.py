@@ -7,6 +7,7 @@ from gradio.events import api as endpoint
 
 from medcot.adapters import of_run
 from medcot.errors import BadInput
+from medcot.service import new_id
 from medcot.settings import EvaluationSettings
 from medcot.ui.chat.conversation import Conversation, Question
 from medcot.ui.chat.sources import AdapterSource
@@ -16,6 +17,7 @@ from medcot.ui.page import Page
 class Api:
     def __init__(self, page: Page, conversation: Conversation):
         self.page, self.conversation = page, conversation
+        self._asking: dict[str, str] = {}  # each question under way, and the session that sent it
 
     def runs(self) -> list[dict[str, Any]]:
         """The runs, newest first: id, state, whether trained here, whether it has an adapter, and the last losses."""
@@ -45,13 +47,22 @@ class Api:
         except BadInput as bad:
             raise gr.Error(str(bad), print_exception=False) from None
         decoding = settings.evaluation if settings else EvaluationSettings()
-        session = str(request.session_hash)
-        *_, turn = self.conversation.ask(session, Question(question, source, decoding))
-        self.conversation.forget(session)
+        own = new_id()  # a program may ask several things at once, where a page goes from one to the next
+        self._asking[own] = str(request.session_hash)
+        try:
+            *_, turn = self.conversation.ask(own, Question(question, source, decoding))
+        finally:
+            self._asking.pop(own, None)
+            self.conversation.forget(own)
         if turn.answered is None:
             raise gr.Error(" ".join(turn.problems) or turn.note, print_exception=False)
         arms = {arm: getattr(turn.answered, arm).model_dump() for arm in ("base", "tuned")}
         return {"question": question, **arms}
+
+    def forget(self, request: gr.Request) -> None:
+        """The program is gone: what it asked is not answered any more."""
+        for own in [own for own, session in list(self._asking.items()) if session == request.session_hash]:
+            self.conversation.forget(own)
 
 
 def build(page: Page, conversation: Conversation) -> None:
@@ -60,3 +71,4 @@ def build(page: Page, conversation: Conversation) -> None:
     endpoint(api.runs, api_name="list_runs")
     endpoint(api.summary, api_name="evaluation_summary")
     endpoint(api.ask, api_name="ask_base_and_tuned", concurrency_limit=None)
+    page.demo.unload(api.forget)

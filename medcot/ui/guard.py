@@ -46,6 +46,7 @@ READING = frozenset(
         "api.Api.runs",
         "api.Api.summary",
         "api.Api.ask",
+        "api.Api.forget",
         "gradio.components.login_button.LoginButton._check_login_status",
     }
 )

@@ -1,22 +1,30 @@
 """The named endpoints, through the real gradio_client."""
 
+import threading
+
 import pytest
 from gradio_client import Client
 from gradio_client.exceptions import AppError
 
+from medcot import messages as m
 from medcot.runs import RunStore
 from medcot.settings import RunSettings
 from medcot.ui import build_app, launch_arguments
-from tests.browser.conftest import free_port
+from tests.browser.conftest import free_port, wait_until
 from tests.fakes import FakeClient, write_run
 
 TEXT = "<think>\nSigns.\n</think>\n<response>\nGout.\n</response>"
 
 
 @pytest.fixture
-def served(runs_dir):
+def model():
+    return FakeClient(base="Rambling.", tuned=TEXT)
+
+
+@pytest.fixture
+def served(runs_dir, model):
     run = write_run(RunStore(runs_dir), RunSettings(), "finished", adapter=True)
-    app = build_app(runs_dir, FakeClient(base="Rambling.", tuned=TEXT))
+    app = build_app(runs_dir, model)
     port = free_port()
     app.launch(server_port=port, prevent_thread_lock=True, quiet=True, **launch_arguments())
     yield run, Client(f"http://127.0.0.1:{port}", verbose=False)
@@ -42,6 +50,28 @@ def test_runs_summaries_and_answers_by_name(served):
     assert answered["base"]["text"] == "Rambling."
     with pytest.raises(AppError, match="question: is empty"):
         client.predict(run.id, " ", api_name="/ask_base_and_tuned")
+
+
+def test_questions_that_a_program_asks_at_once_are_all_answered_and_end_with_the_program(served, model):
+    run, client = served
+    model.hold = threading.Event()
+    sent = [client.submit(run.id, f"Question {n}?", api_name="/ask_base_and_tuned") for n in range(3)]
+    wait_until(lambda: asked(model))
+    model.hold.set()
+    assert [s.result(60)["question"] for s in sent] == ["Question 0?", "Question 1?", "Question 2?"]
+    assert model.cancelled == []
+
+    model.hold = threading.Event()
+    for number in (4, 5):
+        client.submit(run.id, f"Question {number}?", api_name="/ask_base_and_tuned")
+    wait_until(lambda: len(asked(model)) == 4)
+    client.close()
+    wait_until(lambda: model.cancelled == [asked(model)[3].id])
+    assert len(asked(model)) == 4, "who waited is not answered any more"
+
+
+def asked(model):
+    return [r for r in model.requests if isinstance(r, m.AskRequest)]
 
 
 def test_nothing_else_is_offered_to_other_programs(served):
