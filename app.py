@@ -1,4 +1,4 @@
-"""The page: python app.py [--host H] [--port P] [--runs-dir DIR] [--auth USER:PASSWORD]"""
+"""Serve the page: Train, Evaluate and Chat over a folder of runs."""
 
 import argparse
 import os
@@ -7,11 +7,18 @@ from pathlib import Path
 
 from medcot.ui import serving
 
+HOST_HELP = "who may reach it: this machine alone by default; 0.0.0.0 is everybody, and demands --auth"
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--host", default="0.0.0.0" if serving.on_space() else "127.0.0.1")
-    parser.add_argument("--port", type=int, default=7860)
-    parser.add_argument("--runs-dir", type=Path, default=Path(os.environ.get("MEDCOT_RUNS_DIR", "runs")))
+    parser.add_argument("--host", default="0.0.0.0" if serving.on_space() else "127.0.0.1", help=HOST_HELP)
+    parser.add_argument("--port", type=int, default=7860, help="7860 by default")
+    parser.add_argument(
+        "--runs-dir",
+        type=Path,
+        default=Path(os.environ.get("MEDCOT_RUNS_DIR", "runs")),
+        help="where runs are kept; MEDCOT_RUNS_DIR, else runs",
+    )
     parser.add_argument(
         "--auth",
         metavar="USER:PASSWORD",

@@ -1,7 +1,6 @@
 """How much faster a training is on several GPUs than on one: `medcot train --processes N` against one process, in turn.
 
-    python benchmarks/several_gpus.py --model FOLDER --data FILE [--processes 2] [--backend unsloth|peft] \
-      [--sequences 16 64]
+    python benchmarks/several_gpus.py --model FOLDER --data FILE [--processes 2] [--sequences 16 64]
 
 The same sequences an optimizer step for one and for several, 16 as the recipe has them where nothing else is said,
 arranged by the planner for each. Whole jobs as a user starts them; the speed is read from their events, from the fifth

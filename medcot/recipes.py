@@ -1,7 +1,8 @@
 """Named starting points for a run, and the TOML file that holds one.
 
-`reference-exact` is the reference notebook to the letter, kept so that others' results can be reproduced;
-`llama-3.2-3b-medical-cot` is the same work with what is better today; `starter` runs anywhere in minutes.
+`reference-exact` has the settings of the notebook behind AzzamShahid/llama-3b-medical-cot, kept so that others'
+results can be reproduced; `llama-3.2-3b-medical-cot` is the same work with what is better today; `starter` runs
+anywhere in minutes.
 """
 
 import json

@@ -95,6 +95,12 @@ def emergency(question: str) -> Emergency | None:
     return None if textbook and not case else Emergency("if real", flags)
 
 
+def told(question: str) -> list[str]:
+    """The notice in lines, its headline first; none where the question brings none."""
+    found = emergency(question)
+    return [found.headline, *found.words, f"After {'; '.join(found.sources)}."] if found else []
+
+
 def _normal(text: str) -> str:
     plain = unicodedata.normalize("NFKC", text).replace("’", "'").replace("‘", "'").lower()
     return re.sub(r"\s+", " ", plain)

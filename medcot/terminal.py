@@ -111,6 +111,13 @@ def answers(question: str, arms: dict[str, dict[str, Any]]) -> None:
         out.print(Panel("\n\n".join(parts), title=arm + escape(note), title_align="left"))
 
 
+def alarm(lines: list[str]) -> None:
+    """What a question that tells of an emergency brings, before any answer; empty where it brings nothing."""
+    if lines:
+        headline, *rest = lines
+        err.print(Panel("\n".join(map(escape, rest)), title=f"[bold red]{escape(headline)}", border_style="red"))
+
+
 def notes(lines: list[str]) -> None:
     """What should be known and forbids nothing; empty lines are none."""
     for line in filter(None, lines):

@@ -170,6 +170,13 @@ def test_a_budget_of_tokens_out_of_bounds_is_refused_before_a_model_is_loaded(me
     assert "max-new-tokens" in result.stderr
 
 
+def test_an_emergency_is_told_before_anything_is_looked_for(medcot):
+    result = medcot("ask", "latest", "I have crushing chest pain and cannot breathe")
+    said = " ".join(result.stderr.split())
+    assert said.index("call 112, 911 or 999") < said.index("there is no run")
+    assert "do not act on them" in said
+
+
 def test_a_question_too_long_to_be_one_is_an_argument_like_any_other(medcot):
     refused(medcot("ask", "none", "long " * 5000), "there is no run")
 

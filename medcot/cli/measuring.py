@@ -58,7 +58,7 @@ def ask(
     as_json: AsJson = False,
 ) -> None:
     """Ask base and tuned the same question. Nothing of it is kept."""
-    from medcot import terminal
+    from medcot import safety, terminal
     from medcot.adapters import open_adapter
     from medcot.asking import ask_once
     from medcot.runs import RunStore
@@ -66,13 +66,15 @@ def ask(
     with refusing(as_json):
         if not question.strip():
             raise BadInput(Problem("question", "is empty.", "Put it in quotes."))
+        emergency = safety.told(question)
+        terminal.alarm(emergency)
         with terminal.err.status("Looking for the adapter") as status:
             found = open_adapter(adapter, RunStore(runs_dir), style=style, base=base)
             budget = max_new_tokens or found.max_new_tokens
             answered = ask_once(runs_dir, found, question, budget, on_stage=status.update)
     arms = {arm: getattr(answered, arm).model_dump() for arm in ("base", "tuned")}
     if as_json:
-        emit({"question": question, **arms})
+        emit({"question": question, "emergency": emergency, **arms})
         return
     terminal.answers(question, arms)
     terminal.out.print("For research only: not for care.", style="dim")

@@ -56,7 +56,7 @@ def quickstart(
     terminal.out.print(
         f"validation loss {figures['first_validation_loss']:.3f} before, {figures['validation_loss']:.3f} after"
     )
-    ask_it = command('ask latest "Why is metformin stopped before contrast imaging?"', runs_dir)
+    ask_it = command('ask latest "What is the difference between type 1 and type 2 diabetes?"', runs_dir)
     terminal.out.print(
         f"""
 adapter  {run.adapter_dir}

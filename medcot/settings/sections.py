@@ -84,7 +84,8 @@ class PromptSettings(Section):
     style: Literal["chat", "plain"] = Field(
         "chat",
         title="Prompt contract",
-        description="chat: the tokenizer's own chat template; plain: the text that the reference project trained on.",
+        description="chat: the tokenizer's own chat template; plain: a text without turns, as the adapter "
+        "AzzamShahid/llama-3b-medical-cot has it.",
     )
     system: str | None = Field(None, max_length=4000, title="System text", description="Chat only; none by default.")
     loss_on: Literal["completion", "all"] = Field(

@@ -5,6 +5,7 @@ from typing import Any
 import gradio as gr
 from gradio.events import api as endpoint
 
+from medcot import safety
 from medcot.adapters import of_run
 from medcot.errors import BadInput
 from medcot.service import new_id
@@ -57,7 +58,7 @@ class Api:
         if turn.answered is None:
             raise gr.Error(" ".join(turn.problems) or turn.note, print_exception=False)
         arms = {arm: getattr(turn.answered, arm).model_dump() for arm in ("base", "tuned")}
-        return {"question": question, **arms}
+        return {"question": question, "emergency": safety.told(question), **arms}
 
     def forget(self, request: gr.Request) -> None:
         """The program is gone: what it asked is not answered any more."""

@@ -34,7 +34,7 @@ ESSENTIAL = (
 RECIPE_CHOICES = {
     "starter": "starter: a 135M model, runs anywhere in minutes",
     "llama-3.2-3b-medical-cot": "llama-3.2-3b-medical-cot: Llama 3.2 3B, one CUDA GPU",
-    "reference-exact": "reference-exact: the reference notebook to the letter, one CUDA GPU",
+    "reference-exact": "reference-exact: as the reference notebook has it, one CUDA GPU",
 }
 SECTION_TITLES = {
     "": "Run",

@@ -156,7 +156,7 @@ def test_the_last_of_two_recipes_chosen_at_once_fills_the_form(serve, open_page,
     page = open_page(serve(runs_dir, FakeClient()))
     page.get_by_role("radio", name="llama-3.2-3b-medical-cot: Llama 3.2 3B, one CUDA GPU").check()
     assert first_asked.wait(60)
-    last = page.get_by_role("radio", name="reference-exact: the reference notebook")
+    last = page.get_by_role("radio", name="reference-exact: as the reference notebook")
     last.check()
     go_on.set()
     expect(page.locator("#command")).to_have_text(f"medcot train --recipe reference-exact --runs-dir {runs_dir}")

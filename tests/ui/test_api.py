@@ -47,7 +47,9 @@ def test_runs_summaries_and_answers_by_name(served):
 
     answered = client.predict(run.id, "What suggests gout?", api_name="/ask_base_and_tuned")
     assert (answered["tuned"]["reasoning"], answered["tuned"]["answer"]) == ("Signs.", "Gout.")
-    assert answered["base"]["text"] == "Rambling."
+    assert (answered["base"]["text"], answered["emergency"]) == ("Rambling.", [])
+    answered = client.predict(run.id, "I have crushing chest pain now", api_name="/ask_base_and_tuned")
+    assert "112, 911 or 999" in answered["emergency"][0]
     with pytest.raises(AppError, match="question: is empty"):
         client.predict(run.id, " ", api_name="/ask_base_and_tuned")
 

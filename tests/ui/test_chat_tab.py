@@ -153,6 +153,13 @@ def test_a_question_that_is_held_back_or_refused_ends_the_one_under_way(tab):
         assert list(going) == [UNCHANGED]
 
 
+def test_an_emergency_is_told_also_where_the_question_is_held_back(tab):
+    run = write_run(tab.page.store, RunSettings(), "finished", adapter=True)
+    [shown] = ask(tab, run.id, text="Patient John Smith has crushing chest pain right now, please help")
+    assert "Not sent" in shown[0]
+    assert "112, 911 or 999" in shown[1]
+
+
 def test_only_the_starter_is_called_a_demonstration(tab, runs_dir):
     write_run(tab.page.store, RunSettings(), "finished", adapter=True)
     assert "often wrong" in tab.models.model(tab.models.names([])[0], [])[1]

@@ -43,7 +43,7 @@ class ChatTab:
         text = str(text or "")
         self.conversation.give_up(session)  # from here on the panels are this question's, were it only to refuse it
         if warning := self._held_back(session, text, bool(blinded)):
-            yield self._unasked(session, warning, gr.skip())
+            yield self._unasked(session, warning, notices.emergency(text))
             return
         try:
             wanted = decoding.read(tuple(chosen))
