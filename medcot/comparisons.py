@@ -108,7 +108,8 @@ def append(run: Run, comparison: Comparison) -> None:
 def read(run: Run) -> list[Comparison]:
     """All judgements of a run, oldest first; a line that a crash cut short is passed over."""
     try:
-        lines = path_of(run).read_text(encoding="utf-8").split("\n")
+        # A cut may lie in the middle of a character, which would make the whole file unreadable.
+        lines = path_of(run).read_text(encoding="utf-8", errors="replace").split("\n")
     except OSError:
         return []
     found = []

@@ -131,7 +131,18 @@ def _read_json(path: Path) -> Iterator[tuple[int, Any]]:
 
 def _read_csv(path: Path) -> Iterator[tuple[int, Any]]:
     with path.open(encoding="utf-8-sig", newline="") as file:
-        yield from enumerate(csv.DictReader(file), start=1)
+        header = file.readline()
+        # Spreadsheets write semicolons where the comma is the decimal mark.
+        delimiter = next((mark for mark in ";\t" if mark in header and "," not in header), ",")
+        file.seek(0)
+        number = 0
+        try:
+            for number, row in enumerate(csv.DictReader(file, delimiter=delimiter, strict=True), start=1):
+                yield number, row
+        except csv.Error as error:
+            what = f"is not CSV: {error}."
+            fix = "Close the quotes that open there, and double those inside a text."
+            raise BadInput(Problem(f"{path.name}, record {number + 1}", what, fix)) from None
 
 
 def _read_parquet(path: Path) -> Iterator[tuple[int, Any]]:
@@ -202,8 +213,16 @@ def _row_problem(row: Any, needed: list[str]) -> str | None:
     empty = [c for c in needed if not row[c].strip()]
     if empty:
         return f"has an empty {', '.join(empty)}. {MEND_EMPTY}"
-    broken = [c for c in needed if any("\ud800" <= character <= "\udfff" for character in row[c])]
-    return f"holds half a character (a lone surrogate) in {', '.join(broken)}. Mend its encoding." if broken else None
+    broken = [c for c in needed if half_character(row[c])]
+    return f"{HALF_CHARACTER} in {', '.join(broken)}. Mend its encoding." if broken else None
+
+
+HALF_CHARACTER = "holds half a character (a lone surrogate)"
+
+
+def half_character(text: str) -> bool:
+    """Whether there is what no file in UTF-8 can hold."""
+    return any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def cut(problems: list[Problem]) -> list[Problem]:

@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -32,18 +32,24 @@ CHAT = "chat"  # how the service worker calls itself when it holds the slot
 def start_training(store: RunStore, settings: RunSettings, secrets: Mapping[str, str] | None = None) -> Run:
     """A new run and its worker. `secrets` are environment variables for that worker alone; they are written nowhere."""
     run = store.create(settings)
-    try:
+    with _writing(run.path):
         _spawn(run, "train", secrets)
-    except OSError as error:
-        raise BadInput(
-            Problem("--runs-dir", f"{run.path} cannot be written: {error.strerror}.", "Free some space.")
-        ) from None
     return run
+
+
+@contextlib.contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    """Raises BadInput where a full disk or missing rights end what is done inside."""
+    try:
+        yield
+    except OSError as error:
+        what = f"{folder} cannot be written: {error.strerror or error}."
+        raise BadInput(Problem("--runs-dir", what, "Free some space, or mend its rights.")) from None
 
 
 def resume_training(run: Run, secrets: Mapping[str, str] | None = None) -> None:
     """Go on from the newest complete checkpoint. Raises BadInput where the run is alive, done, or has none."""
-    with run.lock():
+    with _writing(run.path), run.lock():
         _require_resumable(run)
         _spawn(run, "train", secrets)
 
@@ -85,22 +91,18 @@ def start_evaluation(
     if problems:
         raise BadInput(problems)
     asked = questions.load(wanted.questions)[0] if wanted.questions else []
-    try:
+    with _writing(run.path):
         evaluation = run.new_evaluation()
         if asked:
             write_atomically(evaluation.path / questions.KEPT, questions.as_lines(asked))
         write_atomically(evaluation.path / "settings.json", wanted.model_dump_json(indent=1))
         _spawn(evaluation, "evaluate", secrets)
-    except OSError as error:
-        raise BadInput(
-            Problem("--runs-dir", f"{run.path} cannot be written: {error.strerror}.", "Free some space, or its rights.")
-        ) from None
     return evaluation
 
 
 def resume_evaluation(evaluation: Evaluation, secrets: Mapping[str, str] | None = None) -> None:
     """Answer what is left of an evaluation that ended early. Raises BadInput where it is alive, done or unreadable."""
-    with FileLock(evaluation.path / ".resume.lock"):
+    with _writing(evaluation.path), FileLock(evaluation.path / ".resume.lock"):
         evaluation.order()
         state = evaluation.status().state
         if state in ALIVE or state == "finished":
@@ -144,11 +146,15 @@ def stop(job: JobDir, *, now: bool = False, timeout: float = 10.0) -> None:
     if status.state not in ALIVE or status.pid is None:
         raise BadInput(Problem("run", f"{job.path.name} is {status.state}; there is nothing to stop."))
     waiting = status.state == "queued"
-    with contextlib.suppress(ProcessLookupError):
+    try:
         if now:
             os.killpg(status.pid, signal.SIGKILL)
         else:
             os.kill(status.pid, signal.SIGTERM)
+    except ProcessLookupError:
+        pass  # it has just ended
+    except PermissionError:
+        raise BadInput(Problem("run", f"{job.path.name} is another user's job.", "Ask who started it.")) from None
     if not (now or waiting):
         return
     deadline = time.monotonic() + timeout

@@ -13,7 +13,8 @@ from medcot.recipes import changed_settings
 from medcot.runs import Run
 from medcot.settings import STARTER, ModelSettings, RunSettings, is_local_data, is_local_model
 
-CLAIM = re.compile(r"\b(improv\w*|outperform\w*|superior)", re.IGNORECASE)
+CLAIM = re.compile(r"\b(improv\w*|outperform\w*|superior|better|beats?|more accurate)\b", re.IGNORECASE)
+DENIED = re.compile(r"(?:\b(?:not|no|never|nor|neither|without|cannot)|n['’]t)\b[^.!?]{0,40}$", re.IGNORECASE)
 MOST_LOSSES = 12  # rows of the loss table
 LIMITS = """\
 For research on how small models reason about medicine, and for teaching. **Not for care**: not for diagnosis,
@@ -53,7 +54,7 @@ def model_card(run: Run, contract: PromptContract, *, repo: str | None = None, a
 
 def require_honest(text: str, summary: dict[str, Any] | None) -> None:
     """Raises BadInput for a claim of improvement that no evaluation of the run bears out."""
-    claim = CLAIM.search(text)
+    claim = next((c for c in CLAIM.finditer(text) if not DENIED.search(text[: c.start()])), None)
     if claim and (summary is None or summary["paired"]["tuned-base"]["verdict"] != "better"):
         why = verdict_text(summary) if summary else "No evaluation was run."
         raise BadInput(

@@ -25,6 +25,7 @@ TOKENIZER = (
     *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
     *("vocab.json", "merges.txt", "chat_template.jinja", "tokenizer.model"),
 )
+BAD_NAME = re.compile(r"--|\.\.|\.git$|[.-](?:$|/)")
 SUMMARY = "evaluation/summary.json"
 # What a push replaces or removes in a repository that is there already.
 MANAGED = (WEIGHTS, CONFIG, CONTRACT, SETTINGS, SUMMARY, "README.md", "NOTICE", "loss.png", *TOKENIZER)
@@ -80,7 +81,7 @@ def collect(run: Run, repo: str, about: str = "") -> list[Published]:
 def name_problems(run: Run, repo: str) -> list[Problem]:
     """What is wrong with the name OWNER/NAME for this run's adapter."""
     owner, _, name = repo.partition("/")
-    well_formed = HUB_NAME.fullmatch(repo) and not re.search(r"--|\.\.|\.git$|[.-]$", name) and len(repo) <= 96
+    well_formed = HUB_NAME.fullmatch(repo) and not BAD_NAME.search(repo) and len(repo) <= 96
     if not well_formed:
         return [
             Problem(

@@ -313,7 +313,7 @@ class RunStore:
 
     def delete(self, run: Run) -> None:
         """Remove a run with everything in it. Raises BadInput while it, or an evaluation of it, is alive."""
-        with run.lock():
+        with self._locked(run):
             if alive := next((job for job in run.job_dirs() if job.status().state in ALIVE), None):
                 what = run.id if alive is run else f"the evaluation {alive.path.name} of {run.id}"
                 raise BadInput(
@@ -333,6 +333,19 @@ class RunStore:
             doomed.unlink()
         else:
             shutil.rmtree(doomed, ignore_errors=True)
+
+    @contextlib.contextmanager
+    def _locked(self, run: Run) -> Iterator[None]:
+        """Raises BadInput where the folder cannot be written."""
+        try:
+            lock = run.lock()
+            lock.acquire()
+        except OSError as error:
+            raise BadInput(Problem("run", f"{run.path} cannot be removed: {error.strerror or error}.")) from None
+        try:
+            yield
+        finally:
+            lock.release()
 
 
 def _stamp() -> str:

@@ -6,6 +6,7 @@ so all of this is read without making a tensor.
 
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ WEIGHTS = "adapter_model.safetensors"
 CONFIG = "adapter_config.json"
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
 # What the stock Trainer leaves beside an adapter. Nothing here opens it, so it is no reason to refuse the adapter.
-TRAINER_STATE = ("optimizer.pt", "scheduler.pt", "rng_state.pth", "scaler.pt", "training_args.bin")
+TRAINER_STATE = re.compile(r"optimizer\.pt|scheduler\.pt|rng_state(_\d+)?\.pth|scaler\.pt|training_args\.bin")
 # Floating-point types: as unsigned integers of the same size, and the bits of the exponent in these.
 EXPONENTS = {
     "F64": ("<u8", 0x7FF0 << 48),
@@ -48,7 +49,7 @@ def require_safe(folder: Path) -> dict[str, Any]:
     A pickle could run code, so none is read; and base and tuned share one loaded model, so an adapter may hold nothing
     but LoRA layers.
     """
-    pickles = sorted(p.name for p in folder.glob("*") if p.suffix in PICKLES and p.name not in TRAINER_STATE)
+    pickles = sorted(p.name for p in folder.glob("*") if p.suffix in PICKLES and not TRAINER_STATE.fullmatch(p.name))
     if pickles:
         raise BadInput(
             Problem(

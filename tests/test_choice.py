@@ -35,6 +35,14 @@ def test_layouts_of_one_question(tmp_path, row):
     assert (found.question, found.options, found.letter) == ("Q?", PLAIN["options"], "B")
 
 
+def test_half_a_character_is_named(tmp_path):
+    rows = [PLAIN, {**PLAIN, "question": "What \ud83d?"}, {**PLAIN, "options": ["a", "\ud83d"], "answer_idx": 0}]
+    with pytest.raises(BadInput) as refused:
+        questions.load(write(tmp_path / "q.jsonl", rows))
+    assert [p.where for p in refused.value.problems] == ["q.jsonl, record 2", "q.jsonl, record 3"]
+    assert "half a character" in refused.value.problems[0].what
+
+
 def test_medmcqa_and_pubmedqa_as_they_are_published(tmp_path):
     medmcqa = {"id": "1", "question": "Q?", "opa": "1", "opb": "2", "opc": "3", "opd": "4", "cop": 2, "exp": "e"}
     pubmedqa = {
@@ -110,12 +118,26 @@ def test_the_prompt_is_that_of_huatuogpt_o1(tmp_path):
         ("Final answer: option C", "C"),
         ("B. two", "B"),
         ("It is well known.\n\n**B**", "B"),
-        ("I choose (C), not (B) but (A)", "A"),
+        ("I choose (C).", "C"),
+        ("The correct answer is B based on the ECG.", "B"),
+        ("The answer is C in this case.", "C"),
+        ("The answer is B with hypokalemia.", "B"),
+        ("The correct option is B.", "B"),
+        ("Option B is the correct answer.", "B"),
+        ("ANSWER: B", "B"),
+        ("The answer is \\boxed{B}", "B"),
+        ("**Answer:** B", "B"),
+        ("**Answer**: B", "B"),
+        ("The answer is B. Answer A is incorrect because of X. Answer C is incorrect.", "B"),
+        ("The answer is A because of iron.", "A"),
         ("答案是B。", "B"),
         ("答案：C", "C"),
         # what states nothing
         ("", None),
         ("It is hepatitis B.", None),
+        ("A. one\nB. two\nC. three", None),
+        ("I choose (C), not (B) but (A)", None),
+        ("The right choice is A careful history.", None),
         ("Give vitamin C daily.", None),
         ("The answer is A patient's history.", None),
         ("The answer is D.", None),

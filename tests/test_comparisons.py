@@ -57,6 +57,14 @@ def test_a_line_cut_by_a_crash_loses_no_other(run, end):
     assert [c.judgement.answer for c in k.read(run)] == ["tuned", "base"]
 
 
+def test_a_line_cut_in_the_middle_of_a_character_loses_no_other(run):
+    k.append(run, comparison())
+    with k.path_of(run).open("ab") as file:
+        file.write('{"question": "ü'.encode()[:-1])
+    k.append(run, comparison("base"))
+    assert [c.judgement.answer for c in k.read(run)] == ["tuned", "base"]
+
+
 def test_a_disk_that_takes_half_a_line_is_no_saved_judgement(run, monkeypatch):
     write = os.write
     monkeypatch.setattr(os, "write", lambda handle, line: write(handle, line[:20]))

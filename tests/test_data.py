@@ -139,7 +139,7 @@ def test_lines_that_are_no_json_are_all_named(tmp_path):
         ("a.json", b'{"Question": "q"}', "not a list"),
         ("a.json", b"[" * 100_000, "a.json"),
         ("a.jsonl", b"\xff\xfe{}", "cannot be read"),
-        ("a.csv", b"Question;Complex_CoT;Response\nq;r;a\n", "there is 'Question;Complex_CoT;Response'"),
+        ("a.csv", b"Question|Complex_CoT|Response\nq|r|a\n", "there is 'Question|Complex_CoT|Response'"),
         ("a.csv", b"Question,Complex_CoT,Response\nq,r,a\nq,r\n", "Response"),
         ("a.csv", b"Question,Complex_CoT,Response\n" + b"q" * 200_000 + b",r,a\n", "a.csv"),
         ("a.parquet", b"PAR1 not really", "not a Parquet file"),
@@ -207,6 +207,23 @@ def test_a_csv_row_with_an_unquoted_comma_is_named_and_not_cut(tmp_path):
     path = tmp_path / "loose.csv"
     path.write_text("Question,Complex_CoT,Response\nq?,because,Give aspirin, then call for help\n")
     with pytest.raises(BadInput, match="record 1: has more fields"):
+        load(path)
+
+
+@pytest.mark.parametrize("mark", [";", "\t"])
+def test_a_csv_file_of_a_spreadsheet_that_separates_otherwise_is_read(tmp_path, mark):
+    path = tmp_path / "sheet.csv"
+    rows = [f"q{n}, or not?{mark}because{mark}answer {n}" for n in range(4)]
+    path.write_text("\n".join([mark.join(("Question", "Complex_CoT", "Response")), *rows]))
+    split = load(path)
+    assert [e.answer for e in [*split.held_out, *split.train]] == [f"answer {n}" for n in range(4)]
+
+
+def test_a_quote_that_is_never_closed_swallows_no_records(tmp_path):
+    path = tmp_path / "open.csv"
+    rows = ["q{},because,{}".format(n, '"open' if n == 3 else "shut") for n in range(1, 60)]
+    path.write_text("\n".join(["Question,Complex_CoT,Response", *rows]))
+    with pytest.raises(BadInput, match=r"open.csv, record 3: is not CSV: unexpected end of data. Close the quotes"):
         load(path)
 
 

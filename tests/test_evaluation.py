@@ -2,15 +2,18 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from medcot import data
 from medcot.errors import BadInput
+from medcot.evaluating import records
 from medcot.events import Warned
-from medcot.metrics import compare
+from medcot.metrics import Variant, compare
 from medcot.runs import Run
-from medcot.settings import build
+from medcot.settings import DataSettings, build
 from tests.conftest import tiny_raw, write_records
 from tests.engine_tools import changed, train
 
@@ -102,15 +105,41 @@ def test_a_base_that_changed_since_the_training_is_refused(tmp_path, tiny_model,
         evaluated(run)
 
 
-def test_a_question_that_holds_its_own_answer_is_named_before_anything_is_generated(tmp_path, tiny_model):
+def test_a_question_that_holds_its_own_answer_is_left_out_and_named(tmp_path, tiny_model):
     path = write_records(tmp_path / "leaky.jsonl")
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     lines[2]["Response"] = "It is gout, as the sign says plainly."
     lines[2]["Question"] = f"Is it true? {lines[2]['Response']}"
     path.write_text("".join(json.dumps(r) + "\n" for r in lines))
     run = train(tmp_path / "runs", build(tiny_raw(tiny_model, path)))
-    with pytest.raises(BadInput, match="prompt of record 3 holds its reference answer"):
-        evaluated(run)
+    job = evaluated(run)
+    assert [e["record"] for e in job.examples()] == [1, 2, 4]
+    assert job.summary()["data"]["records"] == 3
+    assert job.summary()["notes"] == ["1 held-out questions hold their own reference answer and are left out: 3."]
+
+
+def test_a_prompt_that_holds_the_answer_by_other_ways_is_refused_and_so_are_questions_that_all_tell_theirs():
+    leaky = data.Example(7, "What is it?", "Signs.", "It is gout, as the sign says plainly.")
+    told = replace(leaky, question=f"Is it true? {leaky.answer}")
+    split = data.Split([], [leaky], "fingerprint")
+    measure = records.chosen(DataSettings(), split, None, Variant())
+    assert measure.check(lambda arm, question: question, ["base"]) == []
+    with pytest.raises(BadInput, match="prompt of record 7 holds its reference answer"):
+        measure.check(lambda arm, question: f"{question} {leaky.answer}", ["base"])
+    with pytest.raises(BadInput, match="every held-out question holds"):
+        records.chosen(DataSettings(), replace(split, held_out=[told]), None, Variant())
+
+
+def test_held_out_questions_that_were_trained_on_too_are_told(tmp_path, tiny_model):
+    path = write_records(tmp_path / "twice.jsonl")
+    lines = path.read_text().splitlines()
+    first = json.loads(lines[0])
+    again = {**json.loads(lines[-1]), "Question": first["Question"].upper()}
+    path.write_text("\n".join([*lines[:-1], json.dumps(again)]))
+    job = evaluated(train(tmp_path / "runs", build(tiny_raw(tiny_model, path))))
+    (note,) = job.summary()["notes"]
+    assert note.startswith("1 of 4 held-out questions stand word for word in the training part too")
+    assert note in (job.path / "report.html").read_text()
 
 
 def test_a_short_answer_that_stands_in_its_question_is_only_said(tmp_path, tiny_model):
@@ -188,6 +217,31 @@ def test_another_run_is_an_arm_and_the_same_one_again_is_not_told_from_base_by_m
     (twin / "status.json").write_text((run.path / "status.json").read_text())
     summary = evaluated(run, adapters=["twin"]).summary()
     assert summary["paired"]["twin-base"] == summary["paired"]["tuned-base"]
+
+
+def test_an_arm_under_another_contract_is_one_and_that_is_told(run):
+    other = Path(shutil.copytree(run.path, run.path.parent / "told-otherwise"))
+    path = other / "adapter" / "prompt_contract.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "system": "Answer briefly."}))
+    settings = json.loads((other / "settings.json").read_text())
+    settings["prompt"]["system"] = "Answer briefly."
+    (other / "settings.json").write_text(json.dumps(settings))
+    (note,) = evaluated(run, adapters=["told-otherwise"]).summary()["notes"]
+    assert note.startswith("told-otherwise is asked under its own prompt contract")
+    assert note.endswith("(system).")
+
+
+def test_folders_of_one_name_are_two_arms_and_checkpoints_of_several_processes_are_arms(run, tmp_path):
+    from medcot.adapters import of_run
+    from medcot.engine.further import further_arms
+
+    folders = [Path(shutil.copytree(run.adapter_dir, tmp_path / name / "adapter")) for name in ("a", "b")]
+    for state in ("rng_state_0.pth", "rng_state_1.pth"):  # as a training in several processes leaves them
+        (folders[1] / state).touch()
+    found = further_arms(run, of_run(run), [str(f) for f in folders])
+    assert {arm: adapter.path for arm, adapter in found.items()} == {"adapter": folders[0], "b/adapter": folders[1]}
+    with pytest.raises(BadInput, match="is an arm already"):
+        further_arms(run, of_run(run), [str(folders[0])] * 2)
 
 
 def test_further_arms_that_cannot_be_are_all_named(run):

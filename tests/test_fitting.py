@@ -100,6 +100,23 @@ LENGTHS = [
 ]
 
 
+def test_models_of_other_families_have_a_shape_too():
+    import torch
+    from transformers import AutoModelForCausalLM, Gemma3Config, OPTConfig
+
+    from medcot.engine.fitting import Shape
+    from medcot.settings import LoraSettings
+
+    text = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "vocab_size": 500, "head_dim": 16}
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2}
+    seeing = Gemma3Config(text_config={**text, **heads}, vision_config={"num_hidden_layers": 1})
+    plain = OPTConfig(hidden_size=64, ffn_dim=80, num_hidden_layers=2, num_attention_heads=4, vocab_size=500)
+    with torch.device("meta"):
+        shapes = [Shape.of(AutoModelForCausalLM.from_config(c), LoraSettings()) for c in (seeing, plain)]
+    assert [(s.hidden, s.inner, s.layers, s.vocabulary) for s in shapes] == [(64, 96, 2, 500), (64, 80, 2, 500)]
+    assert [s.keys for s in shapes] == [32, 64]
+
+
 @pytest.fixture(scope="module")
 def llama():
     """The shape of Llama 3.2 3B, without weights."""

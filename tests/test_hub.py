@@ -89,7 +89,14 @@ def test_a_run_from_hub_ids_to_an_evaluated_adapter(hub: HubStub, runs_dir: Path
     assert summary["data"]["revision"] == hub.datasets[DATA].sha
     assert summary["arms"]["base"]["records"] == summary["arms"]["tuned"]["records"] == 4
 
-    # Once fetched, all of it is at hand without a network.
+    sha = hub.models[MODEL].sha
+    assert plan["model"] == f"{MODEL}@{sha}", "its weights are named by their commit"
+
+    # Once fetched, all of it is at hand without a network, and a run that begins so names the same weights.
+    offline = train("http://127.0.0.1:9", HF_HUB_OFFLINE="1")
+    assert offline.returncode == 0, offline.stderr
+    begun = Path(json.loads(offline.stdout)["run_dir"])
+    assert json.loads((begun / "settings.json").read_text())["model"]["revision"] == sha
     before = len(hub.requests)
     again = medcot("evaluate", result["run"], "--json", endpoint="http://127.0.0.1:9", HF_HUB_OFFLINE="1")
     assert again.returncode == 0, again.stderr

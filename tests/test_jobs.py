@@ -14,6 +14,7 @@ from medcot.errors import BadInput
 from medcot.events import Checkpoint, Finished, Step, Stopped
 from medcot.jobdirs import ALIVE
 from medcot.runs import RunStore
+from tests.fakes import write_run
 from tests.faults.tools import ended, events, until
 
 
@@ -143,6 +144,25 @@ def test_the_slot_is_free_again_after_its_holder_was_killed(store):
     mine = jobs.Slot(root)
     assert mine.try_acquire("me")
     mine.release()
+
+
+@pytest.mark.slow
+def test_a_runs_folder_may_be_called_evaluation(tmp_path, tiny_settings):
+    run = jobs.start_training(RunStore(tmp_path / "evaluation"), longer(tiny_settings, max_steps=1))
+    assert ended(run).state == "finished", run.log_tail(20)
+    assert not list(tmp_path.glob(".slot*"))
+
+
+def test_a_job_of_another_user_is_not_stopped_and_that_is_said(store, tiny_settings, monkeypatch):
+    run = write_run(store, tiny_settings, "running", pid=os.getpid())
+    monkeypatch.setattr("medcot.jobdirs.JobDir.worker_alive", lambda self, pid: True)
+
+    def refuse(*_):
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "kill", refuse)
+    with pytest.raises(BadInput, match="another user's job"):
+        jobs.stop(run)
 
 
 def test_a_job_sees_one_gpu_of_several(monkeypatch):

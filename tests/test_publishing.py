@@ -112,6 +112,9 @@ def test_improvement_is_claimed_only_where_the_interval_shows_it(run):
     with pytest.raises(BadInput, match=r"'improves'.*Not distinguishable"):
         model_card(run, CONTRACT, about=about)
     assert "improv" not in model_card(run, CONTRACT).lower()
+    assert "does not improve" in model_card(run, CONTRACT, about="It does not improve on its base.")
+    with pytest.raises(BadInput, match="'better'"):
+        model_card(run, CONTRACT, about="It is no toy. Clearly better and more accurate than its base.")
     evaluated(run, "better")
     assert about in model_card(run, CONTRACT, about=about)
 
@@ -141,7 +144,9 @@ def test_text_of_a_model_cannot_leave_its_fence():
 # ---- what is refused before anything is asked of the Hub
 
 
-@pytest.mark.parametrize("repo", ["tiny", "a/b/c", "a b/c", "../x", "ada/", "ada/x--y", "ada/x.git", "http://h/x"])
+@pytest.mark.parametrize(
+    "repo", ["tiny", "a/b/c", "a b/c", "../x", "ada/", "ada/x--y", "a--b/x", "ada-/x", "ada/x.git", "http://h/x"]
+)
 def test_a_name_that_is_none_is_refused(run, repo):
     with pytest.raises(BadInput, match="is no repository's name"):
         collect(run, repo)

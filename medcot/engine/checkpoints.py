@@ -35,6 +35,7 @@ def dependencies(settings: RunSettings, fingerprint: str, model: str) -> dict[st
 def keep(written: Path, target: Path, depends_on: dict[str, str], most: int, micro_batch: int) -> Path:
     """Turn a finished Trainer folder `checkpoint-N` into a complete checkpoint under `target`; drop the oldest.
 
+    Those of later steps go too: they were passed over when the run went on from an earlier one.
     `micro_batch` is how many sequences went through the model at once: a resume goes on with that many.
     """
     files = {p.name: sha256_of(p) for p in sorted(written.iterdir()) if p.is_file()}
@@ -46,8 +47,9 @@ def keep(written: Path, target: Path, depends_on: dict[str, str], most: int, mic
     shutil.rmtree(final, ignore_errors=True)
     written.rename(final)
     _to_disk(target)  # before the older ones go: a power cut may take one of the two, never both
-    stale = sorted(target.glob("checkpoint-*"), key=step_of)[:-most]
-    for old in stale:
+    others = sorted((p for p in target.glob("checkpoint-*") if p != final), key=step_of)
+    older = [p for p in others if step_of(p) < step_of(final)]
+    for old in [*older[: max(0, len(older) - most + 1)], *others[len(older) :]]:
         shutil.rmtree(old, ignore_errors=True)
     return final
 

@@ -2,7 +2,7 @@
 
 import gc
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from medcot import data, prompts
@@ -17,16 +17,16 @@ from medcot.engine.generation import Decoding
 from medcot.engine.ledger import Ledger
 from medcot.engine.opening import open_decoder
 from medcot.errors import BadInput, Problem
-from medcot.evaluating import questions
+from medcot.evaluating import questions, records
 from medcot.evaluating.answers import Answer
 from medcot.evaluating.arms import BASE, TOLD, TUNED, asked_as
 from medcot.evaluating.choice import Choice
 from medcot.evaluating.measure import Measure
 from medcot.evaluating.order import EvaluationOrder
-from medcot.evaluating.records import Records
 from medcot.evaluating.reporting import write_reports
 from medcot.events import Report, Warned
 from medcot.metrics import Variant
+from medcot.prompts import PromptContract
 from medcot.runs import Evaluation, Run
 from medcot.tags import TAGS
 
@@ -56,7 +56,11 @@ def evaluate(run: Run, job: Evaluation, order: EvaluationOrder, backend: Backend
     def prompt(arm: str, question: str) -> str:
         return prompts.prompt_text(tokenizer, contract, asked_as(arm, question))
 
-    told = [*measure.check(prompt, main), *(unknown_training(run, measure) if origin else [])]
+    told = [
+        *measure.check(prompt, main),
+        *(unknown_training(run, measure) if origin else []),
+        *otherwise_asked(contract, further),
+    ]
     notes = [Warned(message=note) for note in told]
     ledger = Ledger(job, measure, main, tuple(further), {TUNED: adapter, **further}, order, report)
     for note in [] if ledger.done else notes:
@@ -91,8 +95,22 @@ def measure_of(run: Run, job: Evaluation, order: EvaluationOrder) -> Measure:
                 "Put the data back as it was, or train again.",
             )
         )
-    variant = Variant(order.rouge, order.stemmer)
-    return Records(settings.data, split.held_out[: order.records], split.fingerprint, variant)
+    return records.chosen(settings.data, split, order.records, Variant(order.rouge, order.stemmer))
+
+
+def otherwise_asked(contract: PromptContract, further: Mapping[str, Adapter]) -> list[str]:
+    """Which further arms are asked in another way than base is, as they were trained."""
+    differ = {
+        arm: prompts.contract_differences(adapter.contract, contract)
+        for arm, adapter in further.items()
+        if adapter.contract
+    }
+    return [
+        f"{arm} is asked under its own prompt contract, so its difference to base is not the adapter's alone "
+        f"({', '.join(d.partition(':')[0] for d in found)})."
+        for arm, found in differ.items()
+        if found
+    ]
 
 
 def unknown_training(run: Run, measure: Measure) -> list[str]:

@@ -57,6 +57,9 @@ KEPT = {
 }
 
 
+INNER = ("intermediate_size", "ffn_dim", "n_inner")  # an MLP's width, as families of models call it; else 4 times
+
+
 @dataclass(frozen=True, slots=True)
 class Shape:
     """A model's widths and its numbers of parameters; `linear` are those that 4-bit packs."""
@@ -73,7 +76,7 @@ class Shape:
     @classmethod
     def of(cls, model: Any, lora: LoraSettings) -> "Shape":
         """Of a base model, with or without its weights. Raises BadInput where it has none of the adapter's layers."""
-        config = model.config
+        config = model.config.get_text_config()  # of a model that also sees, the part that writes
         linear = {
             name: module
             for name, module in model.named_modules()
@@ -83,10 +86,11 @@ class Shape:
         if not targets:
             raise no_layers(lora.target_modules)
         inside = {id(p) for m in linear.values() for p in m.parameters()}
+        inner = next((n for name in INNER if (n := getattr(config, name, None))), 4 * config.hidden_size)
         size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         return cls(
             config.hidden_size,
-            config.intermediate_size,
+            inner,
             size * getattr(config, "num_key_value_heads", config.num_attention_heads),
             config.num_hidden_layers,
             config.vocab_size,

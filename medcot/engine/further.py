@@ -21,6 +21,8 @@ def further_arms(run: Run, main: Adapter, names: Sequence[str]) -> dict[str, Ada
             problems += bad.problems
             continue
         for arm, adapter in opened.items():
+            if arm in TITLES or (arm in found and found[arm].path != adapter.path):
+                arm = f"{adapter.path.parent.name}/{arm}"  # of two folders of one name
             if arm in found or arm in TITLES:
                 problems.append(Problem("--arm", f"{arm} is an arm already.", "Name each once."))
             elif other := _other_base(main, adapter):

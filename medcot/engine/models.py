@@ -38,7 +38,8 @@ def resolve(model: ModelSettings, report: Report) -> LocalModel:
     if path.is_dir():
         return LocalModel(path, f"{path.name}@sha256:{_weights_hash(path)}")
     report(Progress(stage=f"Fetching {model.id} from the Hub"))
-    return LocalModel(hub.download_model(model), f"{model.id}@{model.revision or 'cached'}")
+    folder = hub.download_model(model)
+    return LocalModel(folder, f"{model.id}@{folder.name}")  # the cache names a snapshot's folder by its commit
 
 
 def _weights_hash(folder: Path) -> str:

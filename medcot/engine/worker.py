@@ -95,7 +95,7 @@ def main() -> int:
 
 def opened(path: Path) -> tuple[Run | Evaluation, Run]:
     """(job, its run): an evaluation in its run's folder, or the run itself."""
-    if path.parent.name == "evaluation":
+    if path.parent.name == "evaluation" and (path.parent.parent / "settings.json").is_file():
         return Evaluation(path), Run(path.parent.parent)
     run = Run(path)
     return run, run

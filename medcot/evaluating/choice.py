@@ -24,10 +24,15 @@ PROMPT = (
 )
 METRIC = "accuracy of the last stated letter; unparsed is wrong"
 CONFIDENCE = 0.95
-# A capital letter that is no article: "The answer is A patient's history" states nothing.
-_LETTER = r"[*(\[\"'“‘]{0,4}([A-Z])(?![\w'’-])(?! (?!because|since|as |for |which|and |or |is |due)[a-z])"
+# A capital A or I that is no word: "The answer is A patient's history" states nothing.
+_LETTER = (
+    r"(?:\\boxed\{)?[*(\[\"'“‘]{0,4}([A-Z])(?![\w'’-])"
+    r"(?:(?<![AI])|(?! (?!because|since|as |for |which|and |or |is |due |in |based|with )[a-z]))"
+)
+_IS = r"(?:\**\s*[:：]\**| is:?| would be:?| must be:?| should be:?)"
 _STATED = re.compile(
-    rf"\b[Aa]nswers?(?: (?:is|would be|must be|should be))?:?\**\s*(?:[Oo]ption )?{_LETTER}"
+    rf"\b(?:[Aa]nswers?|ANSWER|[Oo]ption|[Cc]hoice){_IS}\s*\**\s*(?:[Oo]ption )?{_LETTER}"
+    r"|\b[Oo]ption ([A-Z]) is (?:the )?(?:correct|right|best)\b"
     r"|答案(?:是|为|：|:)?\s*([A-Z])"
 )
 _ALONE = re.compile(r"^[\s\*\(\[#]*(?:[Oo]ption )?([A-Z])(?:[\.\):\]\*]|\s*$)", re.MULTILINE)
@@ -105,13 +110,15 @@ def stated_letter(answer: str, reasoning: str, letters: str) -> str | None:
     """The letter that an output states last, None where it states none of `letters`.
 
     Only what is plainly a choice counts: "the answer is B", else a line that begins with "B." or is "B" alone, else
-    "(B)". A bare letter in a sentence does not, because hepatitis B is no choice, nor does the prompt's own example
+    "(B)". Lines and brackets count only where they name one letter, since a list of the options chooses none. A bare
+    letter in a sentence does not, because hepatitis B is no choice, nor does the prompt's own example
     said again. Where an output has no answer part, as when it was cut, a plain statement in its reasoning counts.
     """
     text = (answer or reasoning).replace(EXAMPLE, "")
     for pattern in (_STATED, _ALONE, _BRACKETED) if answer else (_STATED,):
         found = ["".join(filter(None, match.groups())) for match in pattern.finditer(text)]
-        if stated := [letter for letter in found if letter in letters]:
+        stated = [letter for letter in found if letter in letters]
+        if stated and (pattern is _STATED or len(set(stated)) == 1):
             return stated[-1]
     return None
 

@@ -65,7 +65,10 @@ def _question(number: int, row: Any) -> ChoiceQuestion | str:
     letter = _letter(row.get("answer_idx"), options)
     if letter is None:
         return f"has no `answer_idx` that is one of {', '.join(options)}."
-    return ChoiceQuestion(number, _with_context(question.strip(), row.get("context")), options, letter)
+    question = _with_context(question.strip(), row.get("context"))
+    if any(map(data.half_character, [question, *options.values()])):
+        return f"{data.HALF_CHARACTER}. Mend its encoding."
+    return ChoiceQuestion(number, question, options, letter)
 
 
 def _as_plain(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -25,6 +25,7 @@ class Records:
     held_out: list[data.Example]
     fingerprint: str
     variant: Variant
+    notes: tuple[str, ...] = ()  # what was found when they were chosen
     kind: str = "records"
 
     @property
@@ -52,8 +53,8 @@ class Records:
         if any(metrics.rouge_l("", e.answer, self.variant) for e in self.held_out):
             raise RuntimeError("An empty output scored above 0; the metric is broken.")
         if not leaks:
-            return []
-        return [f"The short reference answers of {len(leaks)} records stand in their own questions."]
+            return [*self.notes]
+        return [*self.notes, f"The short reference answers of {len(leaks)} records stand in their own questions."]
 
     def row(self, question: Question, answers: Mapping[str, Answer]) -> dict[str, Any]:
         if question.kind == "sample":
@@ -98,6 +99,32 @@ class Records:
             scores.append(metrics.score(output, e.reasoning, e.answer, truncated=truncated, variant=self.variant))
         found = metrics.summarise(scores)
         return {name: found[name] for name in ("answer_rouge_l", "truncated", "truncated_before_answer")}
+
+
+def chosen(settings: DataSettings, split: data.Split, most: int | None, variant: Variant) -> Records:
+    """The first `most` held-out records, less those whose question tells the answer; notes say what was found.
+
+    Raises BadInput where none is left.
+    """
+    asked = split.held_out[:most]
+    told = [e.record for e in asked if e.answer in e.question and metrics.word_count(e.answer) >= LEAK_WORDS]
+    kept = [e for e in asked if e.record not in told]
+    if not kept:
+        raise BadInput(
+            Problem("data.source", "every held-out question holds its own reference answer.", "Hold out other records.")
+        )
+    learned = {e.question.casefold() for e in split.train}
+    known = sum(e.question.casefold() in learned for e in kept)
+    notes = []
+    if told:
+        numbers = ", ".join(map(str, told[:10])) + (" and more" if len(told) > 10 else "")
+        notes.append(f"{len(told)} held-out questions hold their own reference answer and are left out: {numbers}.")
+    if known:
+        notes.append(
+            f"{known} of {len(kept)} held-out questions stand word for word in the training part too, "
+            "so what is measured is partly remembering."
+        )
+    return Records(settings, kept, split.fingerprint, variant, tuple(notes))
 
 
 def _score_of(shown_arm: dict[str, Any]) -> RecordScore:

@@ -10,11 +10,13 @@ import pytest
 from medcot import jobs
 from medcot.engine import checkpoints
 from medcot.errors import BadInput
+from medcot.evaluating.order import EvaluationOrder
 from medcot.events import Checkpoint, Warned
 from medcot.jobdirs import ALIVE
 from medcot.runs import Run, RunStore
-from medcot.settings import build
+from medcot.settings import RunSettings, build
 from tests.engine_tools import adapter_tensors, assert_same_weights, changed, train
+from tests.fakes import write_run
 from tests.faults import killed
 from tests.faults.tools import events, fill, mounted, until
 
@@ -90,6 +92,16 @@ def test_damaged_checkpoints_are_named_and_passed_over(tmp_path, settings):
     assert_same_weights(adapter_tensors(whole), adapter_tensors(run))
 
 
+def test_what_was_just_written_stays_and_what_was_passed_over_goes(tmp_path):
+    for step in (10, 20, 40, 60):
+        (tmp_path / "kept" / f"checkpoint-{step}").mkdir(parents=True)
+    written = tmp_path / "written" / "checkpoint-27"
+    written.mkdir(parents=True)
+    final = checkpoints.keep(written, tmp_path / "kept", {}, most=2, micro_batch=1)
+    assert final.is_dir()
+    assert {p.name for p in (tmp_path / "kept").iterdir()} == {"checkpoint-20", "checkpoint-27"}
+
+
 def test_when_no_checkpoint_is_whole_a_resume_refuses_instead_of_starting_over(tmp_path, settings):
     run = train(tmp_path, settings, stop_at=2)
     for checkpoint in run.checkpoints():
@@ -136,6 +148,24 @@ def test_a_read_only_runs_folder_is_refused_in_words(tmp_path, tiny_settings):
         with pytest.raises(BadInput, match="Read-only file system") as refused:
             jobs.start_training(RunStore(disk), tiny_settings)
         assert refused.value.problems[0].where == "--runs-dir"
+
+
+def test_a_disk_that_became_read_only_is_said_by_whatever_would_write(tmp_path):
+    for disk in mounted(tmp_path / "disk", "size=4m"):
+        store = RunStore(disk)
+        run = write_run(store, RunSettings(), "interrupted")
+        (run.path / "checkpoints" / "checkpoint-1").mkdir(parents=True)
+        evaluation = run.new_evaluation()
+        evaluation.write_status("interrupted", job="evaluate")
+        (evaluation.path / "settings.json").write_text(EvaluationOrder().model_dump_json())
+        subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+        for act in (
+            lambda run=run: jobs.resume_training(run),
+            lambda evaluation=evaluation: jobs.resume_evaluation(evaluation),
+            lambda store=store, run=run: store.delete(run),
+        ):
+            with pytest.raises(BadInput, match="Read-only file system"):
+                act()
 
 
 def test_a_full_disk_is_told_whichever_library_meets_it():
