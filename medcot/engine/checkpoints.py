@@ -32,16 +32,19 @@ def dependencies(settings: RunSettings, fingerprint: str, model: str) -> dict[st
     return {**flat, **dtype, "data": fingerprint, "model": model}
 
 
-def keep(written: Path, target: Path, depends_on: dict[str, str], most: int, micro_batch: int) -> Path:
+def keep(
+    written: Path, target: Path, depends_on: dict[str, str], most: int, micro_batch: int, computed: str = ""
+) -> Path:
     """Turn a finished Trainer folder `checkpoint-N` into a complete checkpoint under `target`; drop the oldest.
 
     Those of later steps go too: they were passed over when the run went on from an earlier one.
-    `micro_batch` is how many sequences went through the model at once: a resume goes on with that many.
+    `micro_batch` is how many sequences went through the model at once: a resume goes on with that many. `computed` says
+    on what kind of device, in what numbers and through what: a resume elsewhere is told of, since it is not exact.
     """
     files = {p.name: sha256_of(p) for p in sorted(written.iterdir()) if p.is_file()}
     for name in files:
         _to_disk(written / name)
-    manifest = {"depends_on": depends_on, "files": files, "micro_batch": micro_batch}
+    manifest = {"depends_on": depends_on, "files": files, "micro_batch": micro_batch, "computed": computed}
     write_atomically(written / MANIFEST, json.dumps(manifest, indent=1))
     final = target / written.name
     shutil.rmtree(final, ignore_errors=True)
@@ -65,6 +68,11 @@ def _to_disk(path: Path) -> None:
 def micro_batch(checkpoint: Path) -> int:
     """How many sequences went through the model at once when a whole checkpoint was written."""
     return int(_manifest(checkpoint)["micro_batch"])
+
+
+def computed(checkpoint: Path) -> str:
+    """How its steps were computed; empty where it does not say."""
+    return str(_manifest(checkpoint).get("computed", ""))
 
 
 def _manifest(checkpoint: Path) -> dict[str, Any]:

@@ -52,14 +52,15 @@ def train(run: Run, settings: RunSettings, backend: Backend, report: Report, sto
         base, settings.lora, seed=settings.training.seed, checkpointing=settings.training.gradient_checkpointing
     )
     depends_on = checkpoints.dependencies(settings, split.fingerprint, local.identity)
-    resume_from = newest_whole(run, depends_on, report)
+    computed = f"{backend.name}, {str(base.dtype).removeprefix('torch.')}, {base.device.type}"
+    resume_from = newest_whole(run, depends_on, computed, report)
     workspace = run.checkpoints_dir / ".writing"
     if world.is_first():
         shutil.rmtree(workspace, ignore_errors=True)
 
     def keep(written: Path) -> Path:
         most = settings.training.keep_checkpoints
-        return checkpoints.keep(written, run.checkpoints_dir, depends_on, most, trainer.micro_batch)
+        return checkpoints.keep(written, run.checkpoints_dir, depends_on, most, trainer.micro_batch, computed)
 
     def look() -> None:
         if world.is_first():
@@ -254,8 +255,9 @@ def joined(training: TrainingSettings) -> dict[str, bool]:
     return {"padding_free": False} if training.sampling == "grouped" else {}
 
 
-def newest_whole(run: Run, depends_on: dict[str, str], report: Report) -> Path | None:
-    """The newest complete checkpoint, None where there is none at all; damaged ones are named and passed over.
+def newest_whole(run: Run, depends_on: dict[str, str], computed: str, report: Report) -> Path | None:
+    """The newest complete checkpoint, None where there is none at all; damaged ones are named and passed over, and that
+    it was computed otherwise than from here on is told.
 
     Raises BadInput if settings have changed since, or if none of those that are there is whole.
     """
@@ -265,6 +267,10 @@ def newest_whole(run: Run, depends_on: dict[str, str], report: Report) -> Path |
             report(Warned(message=f"{checkpoint.name} is passed over: {problem}."))
             continue
         checkpoints.require_same(checkpoint, depends_on)
+        before = checkpoints.computed(checkpoint)
+        if before not in ("", computed):
+            how = f"{checkpoint.name} was computed otherwise ({before}) than from here on ({computed}): "
+            report(Warned(message=how + "the run goes on, and its weights are not those that it would have had."))
         return checkpoint
     if found:
         raise BadInput(Problem("--resume", "none of the run's checkpoints is whole.", "Start a new run."))

@@ -1,5 +1,6 @@
 """What is on disk after a kill, damage, a full disk or a read-only one: whole, or named and passed over."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -90,6 +91,20 @@ def test_damaged_checkpoints_are_named_and_passed_over(tmp_path, settings):
         "checkpoint-4 is passed over: rng_state.pth is damaged.",
     ]
     assert_same_weights(adapter_tensors(whole), adapter_tensors(run))
+
+
+def test_a_resume_on_another_kind_of_device_goes_on_and_is_told(tmp_path, settings):
+    run = train(tmp_path, settings, stop_at=2)
+    (checkpoint,) = run.checkpoints()
+    manifest = json.loads((checkpoint / checkpoints.MANIFEST).read_text())
+    manifest["computed"] = "unsloth, bfloat16, cuda"
+    (checkpoint / checkpoints.MANIFEST).write_text(json.dumps(manifest))
+    train(tmp_path, settings, run=run)
+    (told,) = [e.message for e in run.events()[0] if isinstance(e, Warned)]
+    assert told.startswith(
+        "checkpoint-2 was computed otherwise (unsloth, bfloat16, cuda) than from here on (peft, float32"
+    )
+    assert run.has_adapter
 
 
 def test_what_was_just_written_stays_and_what_was_passed_over_goes(tmp_path):
