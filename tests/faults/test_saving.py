@@ -102,7 +102,7 @@ def test_a_resume_on_another_kind_of_device_goes_on_and_is_told(tmp_path, settin
     train(tmp_path, settings, run=run)
     (told,) = [e.message for e in run.events()[0] if isinstance(e, Warned)]
     assert told.startswith(
-        "checkpoint-2 was computed otherwise (unsloth, bfloat16, cuda) than from here on (peft, float32"
+        f"{checkpoint.name} was computed otherwise (unsloth, bfloat16, cuda) than from here on (peft, float32"
     )
     assert run.has_adapter
 
