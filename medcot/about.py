@@ -4,7 +4,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from medcot.errors import BadInput, Problem
+from medcot.errors import BadInput, Problem, disk_in_words
 from medcot.jobdirs import write_atomically
 from medcot.settings import NAME_LENGTH, plain_name
 
@@ -50,8 +50,6 @@ def write(run_dir: Path, *, name: str | None = None, note: str | None = None) ->
                 for e in error.errors()
             ]
         ) from None
-    try:
+    with disk_in_words(str(run_dir / FILE), "cannot be written"):
         write_atomically(run_dir / FILE, about.model_dump_json(indent=1))
-    except OSError as error:
-        raise BadInput(Problem(str(run_dir / FILE), f"cannot be written: {error.strerror}.")) from None
     return about

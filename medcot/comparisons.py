@@ -18,7 +18,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from medcot.errors import BadInput, Problem
+from medcot.errors import disk_in_words
 from medcot.events import Ending
 from medcot.runs import Run
 from medcot.tags import parse
@@ -87,7 +87,7 @@ def path_of(run: Run) -> Path:
 def append(run: Run, comparison: Comparison) -> None:
     """Keep a judgement; on disk when this returns. Raises BadInput where the run's folder cannot be written."""
     line = (comparison.model_dump_json() + "\n").encode()
-    try:
+    with disk_in_words(str(path_of(run)), "cannot be written", "Free some space, or mend its rights."):
         handle = os.open(path_of(run), os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
         try:
             size = os.fstat(handle).st_size
@@ -99,10 +99,6 @@ def append(run: Run, comparison: Comparison) -> None:
             os.fsync(handle)
         finally:
             os.close(handle)
-    except OSError as error:
-        raise BadInput(
-            Problem(str(path_of(run)), f"cannot be written: {error.strerror}.", "Free some space, or mend its rights.")
-        ) from None
 
 
 def read(run: Run) -> list[Comparison]:

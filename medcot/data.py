@@ -18,6 +18,7 @@ from medcot.hub import load_hub_rows
 from medcot.settings import DATA_SUFFIXES, STARTER, DataSettings, is_local_data
 
 MOST_PROBLEMS = 20  # of single records; the rest is counted
+HALF_CHARACTER = "holds half a character (a lone surrogate)"
 MEND_EMPTY = "Fill or remove the record, or set data.empty_records=skip."
 
 
@@ -92,7 +93,7 @@ def read_rows(settings: DataSettings) -> Iterator[tuple[int, Any]]:
                 "Check the path; a Hub data set is named OWNER/NAME.",
             )
         ) from None
-    except (OSError, ValueError, RecursionError, csv.Error) as error:  # ValueError: not UTF-8, or no path at all
+    except (OSError, ValueError, RecursionError) as error:  # ValueError: not UTF-8, or no path at all
         raise BadInput(Problem("data.source", f"{path} cannot be read: {error}.")) from None
 
 
@@ -215,9 +216,6 @@ def _row_problem(row: Any, needed: list[str]) -> str | None:
         return f"has an empty {', '.join(empty)}. {MEND_EMPTY}"
     broken = [c for c in needed if half_character(row[c])]
     return f"{HALF_CHARACTER} in {', '.join(broken)}. Mend its encoding." if broken else None
-
-
-HALF_CHARACTER = "holds half a character (a lone surrogate)"
 
 
 def half_character(text: str) -> bool:

@@ -5,7 +5,8 @@ prints them and exits with code 2; the page shows them next to the fields.
 """
 
 import errno
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 
@@ -35,6 +36,15 @@ class Busy(Exception):
 
 class WorkerFailed(Exception):
     """A worker could not do what it was asked, for no fault of the input."""
+
+
+@contextmanager
+def disk_in_words(where: str, what: str, fix: str = "") -> Iterator[None]:
+    """Raises BadInput where a full disk, missing rights or the like end what is done inside."""
+    try:
+        yield
+    except OSError as error:
+        raise BadInput(Problem(where, f"{what}: {error.strerror or error}.", fix)) from None
 
 
 def first_line(error: BaseException) -> str:

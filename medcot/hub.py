@@ -73,7 +73,7 @@ def pin_model(model: ModelSettings) -> ModelSettings:
 
     require_hub("model.id")
     if is_offline():
-        pinned = model if model.revision else model.model_copy(update={"revision": _newest_cached(model.id)})
+        pinned = model if model.revision else model.model_copy(update={"revision": _cached_commit(model.id)})
         return pinned.model_copy(update={"revision": download_model(pinned).name})
     with _in_words("model", model.id, model.revision):
         info = HfApi().model_info(model.id, revision=model.revision, timeout=10)
@@ -91,8 +91,9 @@ def pin_model(model: ModelSettings) -> ModelSettings:
     return model.model_copy(update={"revision": info.sha})
 
 
-def _newest_cached(name: str) -> str | None:
-    """The newest commit of a model in the local cache: what was fetched by its commit has no branch's name there."""
+def _cached_commit(name: str) -> str | None:
+    """The commit of a model in the local cache: of its main branch, or the newest, since what was fetched by its commit
+    has no branch's name there."""
     from huggingface_hub import scan_cache_dir
     from huggingface_hub.errors import CacheNotFound
 
@@ -100,8 +101,10 @@ def _newest_cached(name: str) -> str | None:
         repos = [r for r in scan_cache_dir().repos if (r.repo_type, r.repo_id) == ("model", name)]
     except CacheNotFound:
         return None
-    revisions = [revision for repo in repos for revision in repo.revisions]
-    return max(revisions, key=lambda r: r.last_modified).commit_hash if revisions else None
+    found = next(iter(repos), None)
+    if found is None or not found.revisions:
+        return None
+    return (found.refs.get("main") or max(found.revisions, key=lambda r: r.last_modified)).commit_hash
 
 
 def download_model(model: ModelSettings) -> Path:

@@ -11,14 +11,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
 from filelock import FileLock, Timeout
 
 from medcot import processes
-from medcot.errors import BadInput, Problem
+from medcot.errors import BadInput, Problem, disk_in_words
 from medcot.evaluating import questions
 from medcot.evaluating.order import EvaluationOrder
 from medcot.jobdirs import ALIVE, WORKER_MODULE, JobDir, command, write_atomically
@@ -37,14 +37,8 @@ def start_training(store: RunStore, settings: RunSettings, secrets: Mapping[str,
     return run
 
 
-@contextlib.contextmanager
-def _writing(folder: Path) -> Iterator[None]:
-    """Raises BadInput where a full disk or missing rights end what is done inside."""
-    try:
-        yield
-    except OSError as error:
-        what = f"{folder} cannot be written: {error.strerror or error}."
-        raise BadInput(Problem("--runs-dir", what, "Free some space, or mend its rights.")) from None
+def _writing(folder: Path) -> contextlib.AbstractContextManager[None]:
+    return disk_in_words("--runs-dir", f"{folder} cannot be written", "Free some space, or mend its rights.")
 
 
 def resume_training(run: Run, secrets: Mapping[str, str] | None = None) -> None:

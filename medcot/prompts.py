@@ -201,7 +201,12 @@ def stop_strings(contract: PromptContract) -> tuple[str, ...]:
 
 def contract_differences(trained: PromptContract, asked: PromptContract) -> list[str]:
     """What differs between the contract of an adapter and the one about to be used, both sides shown."""
-    pairs = zip(trained.model_dump().items(), asked.model_dump().values(), strict=True)
     return [
-        f"{name}: the adapter was trained with {old!r}, this is {new!r}" for (name, old), new in pairs if old != new
+        f"{name}: the adapter was trained with {getattr(trained, name)!r}, this is {getattr(asked, name)!r}"
+        for name in differing(trained, asked)
     ]
+
+
+def differing(one: PromptContract, other: PromptContract) -> list[str]:
+    """The names of what differs between two contracts."""
+    return [name for name in PromptContract.model_fields if getattr(one, name) != getattr(other, name)]

@@ -22,7 +22,7 @@ from pydantic import ValidationError
 
 from medcot import about, origin
 from medcot.about import About
-from medcot.errors import BadInput, Problem
+from medcot.errors import BadInput, Problem, disk_in_words
 from medcot.evaluating.answers import Answer
 from medcot.evaluating.order import EvaluationOrder
 from medcot.evaluating.table import is_choice
@@ -250,17 +250,9 @@ class RunStore:
     def _make(self, settings: RunSettings, fill: Callable[[Path], None]) -> Run:
         slug = re.sub(r"[^a-z0-9]+", "-", (settings.name or settings.recipe).lower()).strip("-")[:40] or "run"
         run_id = f"{_stamp()}-{slug}-{secrets.token_hex(2)}"
-        try:
+        with disk_in_words("--runs-dir", f"{self.root} cannot be written", "Choose another folder: --runs-dir DIR"):
             self.root.mkdir(parents=True, exist_ok=True)
             draft = Path(tempfile.mkdtemp(dir=self.root, prefix=".new-"))
-        except OSError as error:
-            raise BadInput(
-                Problem(
-                    "--runs-dir",
-                    f"{self.root} cannot be written: {error.strerror}.",
-                    "Choose another folder: --runs-dir DIR",
-                )
-            ) from None
         try:
             (draft / "settings.json").write_text(settings.model_dump_json(indent=1), encoding="utf-8")
             fill(draft)
@@ -313,7 +305,7 @@ class RunStore:
 
     def delete(self, run: Run) -> None:
         """Remove a run with everything in it. Raises BadInput while it, or an evaluation of it, is alive."""
-        with self._locked(run):
+        with disk_in_words("run", f"{run.path} cannot be removed"), run.lock():
             if alive := next((job for job in run.job_dirs() if job.status().state in ALIVE), None):
                 what = run.id if alive is run else f"the evaluation {alive.path.name} of {run.id}"
                 raise BadInput(
@@ -325,27 +317,11 @@ class RunStore:
                 )
             # Out of every list at once, and only then taken apart: a deletion that is cut short leaves no half run.
             doomed = run.path.with_name(f".deleted-{run.id}")
-            try:
-                run.path.rename(doomed)
-            except OSError as error:
-                raise BadInput(Problem("run", f"{run.path} cannot be removed: {error.strerror}.")) from None
+            run.path.rename(doomed)
         if doomed.is_symlink():
             doomed.unlink()
         else:
             shutil.rmtree(doomed, ignore_errors=True)
-
-    @contextlib.contextmanager
-    def _locked(self, run: Run) -> Iterator[None]:
-        """Raises BadInput where the folder cannot be written."""
-        try:
-            lock = run.lock()
-            lock.acquire()
-        except OSError as error:
-            raise BadInput(Problem("run", f"{run.path} cannot be removed: {error.strerror or error}.")) from None
-        try:
-            yield
-        finally:
-            lock.release()
 
 
 def _stamp() -> str:

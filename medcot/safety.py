@@ -41,8 +41,9 @@ class Emergency:
         )
 
     @property
-    def sources(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(source for flag in self.flags for source in flag.sources))
+    def sources(self) -> str:
+        """Whose warning signs these are, in a sentence."""
+        return f"After {'; '.join(dict.fromkeys(source for flag in self.flags for source in flag.sources))}."
 
 
 # Said of oneself or of somebody near; asked as one asks for help.
@@ -98,7 +99,7 @@ def emergency(question: str) -> Emergency | None:
 def told(question: str) -> list[str]:
     """The notice in lines, its headline first; none where the question brings none."""
     found = emergency(question)
-    return [found.headline, *found.words, f"After {'; '.join(found.sources)}."] if found else []
+    return [found.headline, *found.words, found.sources] if found else []
 
 
 def _normal(text: str) -> str:

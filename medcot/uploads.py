@@ -5,7 +5,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from medcot.errors import BadInput, Problem
+from medcot.errors import BadInput, Problem, disk_in_words
 from medcot.settings import DATA_SUFFIXES
 from medcot.starter import sha256_of
 
@@ -34,13 +34,9 @@ def keep(runs_dir: Path, file: Path) -> Path:
     slug = re.sub(r"[^a-z0-9]+", "-", file.stem.lower()).strip("-")[:40] or "data"
     folder = runs_dir.expanduser() / FOLDER
     target = folder / f"{slug}-{sha256_of(file)[:16]}{suffix}"
-    try:
+    with disk_in_words("--runs-dir", f"{folder} cannot be written", "Free some space, or mend its rights."):
         folder.mkdir(parents=True, exist_ok=True)
         _copy_whole(file, target)
-    except OSError as error:
-        raise BadInput(
-            Problem("--runs-dir", f"{folder} cannot be written: {error.strerror}.", "Free some space, or its rights.")
-        ) from None
     return target.resolve()
 
 

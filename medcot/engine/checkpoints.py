@@ -32,9 +32,7 @@ def dependencies(settings: RunSettings, fingerprint: str, model: str) -> dict[st
     return {**flat, **dtype, "data": fingerprint, "model": model}
 
 
-def keep(
-    written: Path, target: Path, depends_on: dict[str, str], most: int, micro_batch: int, computed: str = ""
-) -> Path:
+def keep(written: Path, target: Path, depends_on: dict[str, str], most: int, micro_batch: int, computed: str) -> Path:
     """Turn a finished Trainer folder `checkpoint-N` into a complete checkpoint under `target`; drop the oldest.
 
     Those of later steps go too: they were passed over when the run went on from an earlier one.
@@ -50,10 +48,10 @@ def keep(
     shutil.rmtree(final, ignore_errors=True)
     written.rename(final)
     _to_disk(target)  # before the older ones go: a power cut may take one of the two, never both
-    others = sorted((p for p in target.glob("checkpoint-*") if p != final), key=step_of)
-    older = [p for p in others if step_of(p) < step_of(final)]
-    for old in [*older[: max(0, len(older) - most + 1)], *others[len(older) :]]:
-        shutil.rmtree(old, ignore_errors=True)
+    kept = sorted(target.glob("checkpoint-*"), key=step_of)
+    until_now = kept[: kept.index(final) + 1]
+    for stale in [*until_now[:-most], *kept[len(until_now) :]]:
+        shutil.rmtree(stale, ignore_errors=True)
     return final
 
 

@@ -100,16 +100,11 @@ def measure_of(run: Run, job: Evaluation, order: EvaluationOrder) -> Measure:
 
 def otherwise_asked(contract: PromptContract, further: Mapping[str, Adapter]) -> list[str]:
     """Which further arms are asked in another way than base is, as they were trained."""
-    differ = {
-        arm: prompts.contract_differences(adapter.contract, contract)
-        for arm, adapter in further.items()
-        if adapter.contract
-    }
     return [
         f"{arm} is asked under its own prompt contract, so its difference to base is not the adapter's alone "
-        f"({', '.join(d.partition(':')[0] for d in found)})."
-        for arm, found in differ.items()
-        if found
+        f"({', '.join(differ)})."
+        for arm, adapter in further.items()
+        if adapter.contract and (differ := prompts.differing(adapter.contract, contract))
     ]
 
 

@@ -111,8 +111,8 @@ def stated_letter(answer: str, reasoning: str, letters: str) -> str | None:
 
     Only what is plainly a choice counts: "the answer is B", else a line that begins with "B." or is "B" alone, else
     "(B)". Lines and brackets count only where they name one letter, since a list of the options chooses none. A bare
-    letter in a sentence does not, because hepatitis B is no choice, nor does the prompt's own example
-    said again. Where an output has no answer part, as when it was cut, a plain statement in its reasoning counts.
+    letter in a sentence does not, because hepatitis B is no choice, nor does the prompt's own example said again.
+    Where an output has no answer part, as when it was cut, a plain statement in its reasoning counts.
     """
     text = (answer or reasoning).replace(EXAMPLE, "")
     for pattern in (_STATED, _ALONE, _BRACKETED) if answer else (_STATED,):

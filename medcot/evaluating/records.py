@@ -52,9 +52,8 @@ class Records:
             )
         if any(metrics.rouge_l("", e.answer, self.variant) for e in self.held_out):
             raise RuntimeError("An empty output scored above 0; the metric is broken.")
-        if not leaks:
-            return [*self.notes]
-        return [*self.notes, f"The short reference answers of {len(leaks)} records stand in their own questions."]
+        short = f"The short reference answers of {len(leaks)} records stand in their own questions."
+        return [*self.notes, *([short] if leaks else [])]
 
     def row(self, question: Question, answers: Mapping[str, Answer]) -> dict[str, Any]:
         if question.kind == "sample":

@@ -16,6 +16,7 @@ from pydantic.fields import FieldInfo
 from medcot import recipes
 from medcot.errors import BadInput, Problem
 from medcot.settings import RunSettings, cautions, field_paths, value_at
+from medcot.ui.page import still
 
 RECIPE = "recipe"
 NO_BREAK = "\u00a0"  # a sign stays with its number
@@ -119,8 +120,9 @@ class Form:
         return recipes.compose(recipe, None, [as_pair(path, value) for path, value in filled.items()])
 
     def filled_from(self, recipe: str) -> list[Any]:
-        """Updates that show a recipe's values and no problems."""
-        return self.filled(recipes.compose(str(recipe)))
+        """Updates that show a recipe's values and no problems, silent of the choice itself where it stands."""
+        choice, *fields = self.filled(recipes.compose(str(recipe)))
+        return [still(choice, recipe), *fields]
 
     def filled(self, settings: RunSettings) -> list[Any]:
         """Updates that show these settings and no problems."""

@@ -112,7 +112,7 @@ def test_what_was_just_written_stays_and_what_was_passed_over_goes(tmp_path):
         (tmp_path / "kept" / f"checkpoint-{step}").mkdir(parents=True)
     written = tmp_path / "written" / "checkpoint-27"
     written.mkdir(parents=True)
-    final = checkpoints.keep(written, tmp_path / "kept", {}, most=2, micro_batch=1)
+    final = checkpoints.keep(written, tmp_path / "kept", {}, most=2, micro_batch=1, computed="")
     assert final.is_dir()
     assert {p.name for p in (tmp_path / "kept").iterdir()} == {"checkpoint-20", "checkpoint-27"}
 

@@ -93,8 +93,8 @@ class Choosing:
         """What has changed since; before there is a mark, the page's own load is still to bring everything."""
         if not seen_mark or self._mark(name, opened) == seen_mark:
             return gr.skip()
-        listed, *_ = self.turned_to(name, opened)
-        return [still(listed, name), *self.model(listed["value"], opened)]
+        listed, *others = self.turned_to(name, opened)
+        return [still(listed, name), *others[DECODING:]]
 
     def _mark(self, name: object, opened: list[Adapter]) -> str:
         run = self.page.reader.find(name)

@@ -13,7 +13,7 @@ def emergency(question: str) -> str:
     kind, role = ("now", "alert") if found.urgency == "now" else ("if-real", "note")
     return (
         f'<section class="mc-emergency mc-{kind}" role="{role}"><strong>{c.text(found.headline)}</strong>{words}'
-        f'<p class="mc-sources">After {c.text("; ".join(found.sources))}.</p></section>'
+        f'<p class="mc-sources">{c.text(found.sources)}</p></section>'
     )
 
 

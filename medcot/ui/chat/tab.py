@@ -43,14 +43,14 @@ class ChatTab:
         text = str(text or "")
         self.conversation.give_up(session)  # from here on the panels are this question's, were it only to refuse it
         if warning := self._held_back(session, text, bool(blinded)):
-            yield self._unasked(session, warning, notices.emergency(text))
+            yield self._unasked(session, warning, text)
             return
         try:
             wanted = decoding.read(tuple(chosen))
             source = self.models.source(name, opened)
             run = self._comparable(name, opened, demo_too=bool(demo_too)) if blinded else None
         except BadInput as bad:
-            yield self._unasked(session, c.problems(bad.problems), notices.emergency(text))
+            yield self._unasked(session, c.problems(bad.problems), text)
             return
         self.trials.forget(session)
         trial, order = None, self.trials.order() if run else OPEN_ORDER
@@ -62,10 +62,10 @@ class ChatTab:
         showing = Showing(order, bool(run), said, wanted.max_new_tokens)
         yield from self._shown(session, asked, showing, trial)
 
-    def _unasked(self, session: str, told: str, emergency: Any) -> list[Any]:
-        """Words in place of an answer, and the buttons as they are when nothing is asked."""
+    def _unasked(self, session: str, told: str, text: str) -> list[Any]:
+        """Words in place of an answer, the emergency all the same, and the buttons as when nothing is asked."""
         buttons = self._buttons(session, going=False, blinded=False)
-        return [told, emergency, *[gr.skip()] * (ASKED - 7), *buttons, gr.skip()]
+        return [told, notices.emergency(text), *[gr.skip()] * (ASKED - 7), *buttons, gr.skip()]
 
     def _shown(
         self, session: str, asked: Question, showing: Showing, trial: judging.Trial | None

@@ -1,13 +1,12 @@
 """Train: a form, a job, and what it reports. Nothing trains here; the tab starts a worker and reads its directory."""
 
-import functools
 from typing import Any
 
 import gradio as gr
 
 from medcot.errors import BadInput
 from medcot.ui import components as c
-from medcot.ui.page import LATEST, QUIET, Page, still
+from medcot.ui.page import LATEST, QUIET, Page
 from medcot.ui.train import before, history, manage, new_run, queue, running
 from medcot.ui.train.keys import Keys
 
@@ -48,12 +47,7 @@ def _wire_form(page: Page, new: new_run.FormColumn) -> None:
     def from_toml(file: str) -> list[Any]:
         return new_run.from_toml(form, file)
 
-    @functools.wraps(form.filled_from)  # guard.py knows it by its name
-    def filled_from(recipe: str) -> list[Any]:
-        choice, *fields = form.filled_from(recipe)
-        return [still(choice, recipe), *fields]
-
-    form.recipe.input(filled_from, form.recipe, form.components, **LATEST)
+    form.recipe.input(form.filled_from, form.recipe, form.components, **LATEST)
     changed = [component.change for component in form.components]
     gr.on(changed, as_command, form.components, [new.command, new.notes], **LATEST)
     new.copy.click(None, js=new_run.COPY)
