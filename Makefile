@@ -3,13 +3,14 @@ PYTHON ?= python3
 BIN := .venv/bin
 GPU := $(shell command -v nvidia-smi >/dev/null 2>&1 && nvidia-smi >/dev/null 2>&1 && echo ",gpu")
 
-.PHONY: help install demo run test check fmt bench clean
+.PHONY: help install demo run test check thorough fmt bench clean
 
 help:
 	@echo "make demo    tune the starter model, measure it, ask it (no GPU, no account; some minutes)"
-	@echo "make run     serve the app on http://127.0.0.1:7860"
+	@echo "make run     serve the app on port 7860 of this machine; it prints the address to open"
 	@echo "make test    the tests, less the slow ones"
-	@echo "make check   lint, format, types and all tests"
+	@echo "make check   lint, format, types and the tests"
+	@echo "make thorough  the longest tests: thousands of random inputs (half an hour)"
 	@echo "make install only make .venv (with Unsloth where nvidia-smi answers)"
 
 install: .venv/.installed
@@ -29,13 +30,17 @@ run: .venv/.installed
 	$(BIN)/python app.py
 
 test: .venv/.installed
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow and not thorough"
 
 check: .venv/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m "not thorough"
+
+# Thousands of random files, texts and answers, and every family of models exported: half an hour on two cores.
+thorough: .venv/.installed
+	$(BIN)/python -m pytest -m thorough --timeout 1200
 
 fmt: .venv/.installed
 	$(BIN)/ruff check --fix .

@@ -15,8 +15,8 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks import measuring
-from medcot.events import Validation
-from medcot.runs import RunStore
+from medcot.runs.events import Validation
+from medcot.runs.store import RunStore
 
 WAYS = {"2 x 8": "as-given", "planner": "auto"}
 

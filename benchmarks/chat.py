@@ -15,9 +15,9 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from medcot.adapters import Adapter, open_adapter
-from medcot.runs import RunStore
-from medcot.starter import SAMPLE_QUESTIONS
+from medcot.adapters.open import Adapter, open_adapter
+from medcot.data.starter import SAMPLE_QUESTIONS
+from medcot.runs.store import RunStore
 
 QUESTIONS = [question for _, question in SAMPLE_QUESTIONS]
 
@@ -39,7 +39,7 @@ def compare(adapter: Adapter, dtype: str, tokens: int, rounds: int) -> None:
     """Print both times, their ratio, and whether the texts are the same."""
     import torch
 
-    from medcot.engine.generation import Decoding
+    from medcot.evaluation.answers import Decoding
 
     decoder, peer = loaded(adapter, dtype)
     pair_seconds = peer_seconds = 0.0
@@ -67,8 +67,8 @@ def compare(adapter: Adapter, dtype: str, tokens: int, rounds: int) -> None:
 
 def loaded(adapter: Adapter, dtype: str) -> tuple[Any, Any]:
     """(pair decoder, peer's model), each with a base of its own; neither ends a row by itself."""
+    from medcot.engine.answer.load import open_decoder
     from medcot.engine.backends.peft import PeftBackend
-    from medcot.engine.opening import open_decoder
 
     backend, quiet = PeftBackend(), lambda event: None
     wanted = adapter.model_copy(update={"base": adapter.base.model_copy(update={"dtype": dtype})})

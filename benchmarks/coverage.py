@@ -9,7 +9,7 @@ import sys
 
 import numpy
 
-from medcot.metrics import compare
+from medcot.evaluation.metrics import compare
 
 KINDS = {
     "normal": (lambda rng, n: rng.normal(0.02, 0.1, n), 0.02),
@@ -26,7 +26,7 @@ def coverage(kind: str, records: int, simulations: int, seed: int = 1) -> float:
     held = 0
     for number in range(simulations):
         found = compare([0.0] * records, draw(rng, records).tolist(), seed=number)
-        held += found["low"] <= truth <= found["high"]
+        held += found.low <= truth <= found.high
     return held / simulations
 
 

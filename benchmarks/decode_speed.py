@@ -20,7 +20,7 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")
 
 from benchmarks import measuring
 from medcot import data, prompts
-from medcot.recipes import compose
+from medcot.settings.recipes import compose
 
 
 def main() -> None:
@@ -105,17 +105,22 @@ def hugging_face(
 def captured(
     model: Any, tokenizer: Any, contract: Any, questions: list[str], rows: measuring.Rows, label: Any, args: Any
 ) -> None:
-    from medcot.engine.generation import Decoding, PairDecoder
-    from medcot.engine.growing import GrowingSteps
+    from medcot.engine.decode.decoder import PairDecoder
+    from medcot.engine.decode.eager import EagerRunner
+    from medcot.engine.decode.reference import Reference
+    from medcot.evaluation.answers import Decoding
 
     def note(event: Any) -> None:
         rows.add(what="note", message=event.message)
 
-    decoder = PairDecoder(model, tokenizer, contract, note)
+    reference = Reference.of(tokenizer, contract)
+    with model.disable_adapter():
+        reference.take_base(model)
+    decoder = PairDecoder(model, tokenizer, contract, reference, note)
     decoder._eos = set()  # no row ends early
     rows.add(what="warm-up", seconds=timed(decoder.warm_up), **label)
-    fused = getattr(decoder.steps, "_fused", None) is not None
-    rows.add(what="steps", kind=type(decoder.steps).__name__, compiled_pair=fused, **label)
+    fused = getattr(decoder.runner, "_fused", None) is not None
+    rows.add(what="steps", kind=type(decoder.runner).__name__, compiled_pair=fused, **label)
 
     def decode(asked: list[str], tokens: int) -> list[list[int]]:
         made = [row for q in asked for row in decoder.rows_for(q)]
@@ -134,7 +139,7 @@ def captured(
     for number in (3, 7, 11):  # each of another length
         seconds = timed(lambda n=number: decode(questions[n : n + 1], 1))
         rows.add(what="pair, first token", seconds=seconds, **label)
-    same_tokens(decoder, questions[:4], decode, GrowingSteps, rows, label)
+    same_tokens(decoder, questions[:4], decode, EagerRunner, rows, label)
     if args.profile:
         profile_steps(decoder, questions[:1], rows, label)
     if args.chat_only:
@@ -152,12 +157,12 @@ def captured(
 def same_tokens(decoder: Any, asked: list[str], decode: Any, growing: Any, rows: measuring.Rows, label: Any) -> None:
     """Whether captured and ordinary steps choose the same tokens; half precision may part them at a near tie."""
     fast = decode(asked, 32)
-    kept = decoder.steps
-    decoder.steps = growing(decoder.model, kept._arms)
+    kept = decoder.runner
+    decoder.runner = growing(decoder.model, kept._arms)
     started = time.perf_counter()
     slow = decode(asked, 32)
     seconds = time.perf_counter() - started
-    decoder.steps = kept
+    decoder.runner = kept
     same = sum(a == b for a, b in zip(fast, slow, strict=True))
     agree = sum(x == y for a, b in zip(fast, slow, strict=True) for x, y in zip(a, b, strict=True))
     figures = {"rows_equal": same, "rows": len(fast), "tokens_equal": agree, "tokens": 32 * len(fast)}
@@ -172,18 +177,18 @@ def profile_steps(decoder: Any, asked: list[str], rows: measuring.Rows, label: A
     with torch.inference_mode():
         logits = decoder._start(made, 200)
         for _ in range(3):
-            logits = decoder.steps.step(logits.argmax(-1))
+            logits = decoder.runner.step(logits.argmax(-1))
         measuring.synchronize()
         started = time.perf_counter()
         for _ in range(10):
-            logits = decoder.steps.step(logits.argmax(-1))
+            logits = decoder.runner.step(logits.argmax(-1))
         measuring.synchronize()
         wall = (time.perf_counter() - started) / 10
-        if getattr(decoder.steps, "_fused", None):
+        if getattr(decoder.runner, "_fused", None):
             torch.compiler.set_stance("fail_on_recompile")
         with measuring.profiler() as profiled:
             for _ in range(10):
-                logits = decoder.steps.step(logits.argmax(-1))
+                logits = decoder.runner.step(logits.argmax(-1))
             measuring.synchronize()
     figures = measuring.summary_of(profiled, wall * 10)
     rows.add(what="profile", step="ten of a pair", unprofiled_step_ms=wall * 1e3, **figures, **label)

@@ -21,14 +21,14 @@ import torch
 from peft import PeftModel
 
 from medcot import data
-from medcot.adapters import of_run
+from medcot.adapters.open import of_run
 from medcot.engine import models
-from medcot.engine.answering import answer_here
+from medcot.engine.answer.batch import Asking
+from medcot.engine.answer.load import open_decoder
 from medcot.engine.backends.peft import PeftBackend
-from medcot.engine.generation import Decoding, PairDecoder
-from medcot.engine.opening import open_decoder
-from medcot.evaluating.answers import Answer, Question
-from medcot.runs import Run
+from medcot.engine.decode.decoder import PairDecoder
+from medcot.evaluation.answers import Answer, Decoding, Question
+from medcot.runs.run import Run
 
 ARMS = ("base", "tuned")
 
@@ -53,7 +53,7 @@ def one_at_a_time(model: Any, decoder: PairDecoder, questions: list[Question], t
 def in_pairs(decoder: PairDecoder, questions: list[Question], tokens: int, rows: int) -> dict[Any, str]:
     """As an evaluation does it."""
     found: list[Answer] = []
-    answer_here(decoder, questions, ARMS, Decoding(tokens), rows, (), found.append, lambda event: None)
+    Asking(questions, Decoding(tokens), rows, (), found.append, lambda event: None).here(decoder, ARMS)
     return {(a.number, a.arm): a.output for a in found}
 
 

@@ -21,7 +21,7 @@ import psutil
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.visitor import Asked, Visitor
-from medcot.runs import RunStore
+from medcot.runs.store import RunStore
 
 SAME_MOMENT = 1.0  # s: those who all press at once reach the page in any order
 QUESTIONS = ("What is gout?", "What is asthma?", "Why is the sky blue?", "What does insulin do?", "What is a fever?")
@@ -40,7 +40,7 @@ def main() -> None:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     page = subprocess.Popen(
-        [sys.executable, "app.py", "--port", str(port), "--runs-dir", str(args.runs_dir)],
+        [sys.executable, "app.py", "--port", str(port), "--runs-dir", str(args.runs_dir), "--no-token"],
         cwd=Path(__file__).parents[1],
         stdout=subprocess.PIPE,
         text=True,

@@ -104,41 +104,38 @@ class Workbench:
     def __init__(self, settings: Any, backend: Any):
         import torch
 
-        from medcot import data, prompts
-        from medcot.engine import fitting, models, training
+        from medcot.engine.train import memory_plan
+        from medcot.engine.train.inputs import Inputs
 
         self.settings, self.backend = settings, backend
-        self.host = fitting.Host(backend.name, torch.cuda.is_available(), fitting.free_gib())
-        local = models.resolve(settings.model, lambda event: None)
-        base, self.tokenizer = backend.load(local, settings.model, max_length=settings.training.max_length)
-        self.dtype = base.dtype
-        contract = prompts.make_contract(settings.prompt, self.tokenizer)
-        self.records = training.encode(data.load(settings.data).train, self.tokenizer, contract, settings)
+        self.hardware = memory_plan.Hardware(backend.memory, torch.cuda.is_available(), memory_plan.free_gib())
+        inputs = Inputs.of(settings, lambda event: None)
+        base, self.tokenizer = backend.load(inputs.local, settings.model, max_length=settings.training.max_length)
+        self.dtype, self.dims, self.records = base.dtype, inputs.dims, inputs.train_set
         self.lengths = [len(e.input_ids) for e in self.records]
-        self.shape = fitting.Shape.of(base, settings.lora)
-        self.parameters = self.shape.linear + self.shape.other
+        self.parameters = self.dims.linear + self.dims.other
         self.model = backend.attach(base, settings.lora, seed=settings.training.seed, checkpointing=True)
 
     def planned(self, free_gib: float | None = None) -> Any:
         """What the planner chooses, here or where only so much memory is free."""
         from dataclasses import replace
 
-        from medcot.engine import fitting
+        from medcot.engine.train import memory_plan
 
-        host = self.host if free_gib is None else replace(self.host, free_gib=free_gib)
-        return fitting.arrange(self.shape, self.settings, host, self.lengths)
+        hardware = self.hardware if free_gib is None else replace(self.hardware, free_gib=free_gib)
+        return memory_plan.plan_batching(self.dims, self.settings, hardware, self.lengths)
 
     def estimate(self, arrangement: Any) -> float:
-        from medcot.engine import fitting
+        from medcot.engine.train import memory_plan
 
-        return fitting.peak_gib(self.shape, self.settings, self.host, arrangement, self.lengths)
+        return memory_plan.peak_gib(self.dims, self.settings, self.hardware, arrangement, self.lengths)
 
     def train(self, arrangement: Any, steps: int, *, profile_step: int = 0, **overrides: Any) -> SimpleNamespace:
         """`steps` optimizer steps: seconds and tokens (padding not counted) of each, peak memory, last loss."""
-        from medcot.engine import fitting, training
-        from medcot.engine.observer import Observer
+        from medcot.engine.train import memory_plan, training
+        from medcot.engine.train.callbacks import Observer
 
-        settings = fitting.arranged(self.settings, arrangement)
+        settings = memory_plan.arranged(self.settings, arrangement)
         t = settings.training.model_copy(update={"max_steps": steps, "log_steps": 1})
         settings = settings.model_copy(update={"training": t})
         losses: list[float] = []
@@ -153,7 +150,7 @@ class Workbench:
         if hasattr(self.model, "_unsloth_gradient_checkpointing"):  # it goes by what the adapter was attached with
             self.model._unsloth_gradient_checkpointing = "unsloth" if t.gradient_checkpointing else False
         with tempfile.TemporaryDirectory() as folder, fresh_memory() as memory:
-            args = training.trainer_arguments(settings, Path(folder), self.dtype)
+            args = training.trainer_arguments(settings, Path(folder), self.dtype, self.hardware)
             for name, value in {"eval_strategy": "no", "eval_on_start": False, "save_strategy": "no"}.items():
                 setattr(args, name, value)
             for name, value in overrides.items():
@@ -167,9 +164,8 @@ class Workbench:
                 processing_class=self.tokenizer,
                 order=training.order_of(self.records, t),
                 observer=Observer(report, SimpleNamespace(requested=False), lambda folder: folder),
-                report=report,
                 micro_batch=t.micro_batch,
-                look=lambda: None,
+                on_validation=lambda: None,
             )
             trainer.add_callback(clock)
             trainer.train()

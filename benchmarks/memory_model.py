@@ -15,7 +15,7 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")
 
 from benchmarks import measuring
 from medcot.engine import backends
-from medcot.events import Arrangement
+from medcot.runs.events import Arrangement
 
 WAYS = [(16, False), (8, False), (2, False), (16, True), (2, True), (4, False), (4, True)]
 CAPS_GIB = (16, 24)

@@ -16,12 +16,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-from medcot import data, recipes
-from medcot.engine import checkpoints, models, observer, training
 from medcot.engine.backends.peft import PeftBackend
-from medcot.prompts import make_contract
-from medcot.runs import RunStore
+from medcot.engine.train import callbacks, checkpoints, training
+from medcot.engine.train.inputs import Inputs
+from medcot.engine.train.memory_plan import Hardware
+from medcot.runs.store import RunStore
 from medcot.settings import RunSettings
+from medcot.settings.recipes import compose
 
 from transformers import TrainerCallback, trainer  # isort: skip
 from trl import SFTTrainer  # isort: skip
@@ -69,18 +70,13 @@ class NoStop:
 
 def bare(settings: RunSettings, folder: Path) -> None:
     """The same arguments, model, adapter and records, and nothing of medcot around them."""
-    split, backend, t = data.load(settings.data), PeftBackend(), settings.training
-    local = models.resolve(settings.model, lambda _: None)
-    base, tokenizer = backend.load(local, settings.model, max_length=t.max_length)
-    contract = make_contract(settings.prompt, tokenizer)
+    inputs, backend, t = Inputs.of(settings, lambda _: None), PeftBackend(), settings.training
+    base, tokenizer = backend.load(inputs.local, settings.model, max_length=t.max_length)
     model = backend.attach(base, settings.lora, seed=t.seed, checkpointing=t.gradient_checkpointing)
-    sets = [
-        training.as_dataset(training.encode(part, tokenizer, contract, settings))
-        for part in (split.train, split.held_out)
-    ]
+    sets = [training.as_dataset(part) for part in (inputs.train_set, inputs.held_out)]
     SFTTrainer(
         model=model,
-        args=training.trainer_arguments(settings, folder, base.dtype),
+        args=training.trainer_arguments(settings, folder, base.dtype, Hardware(backend.memory, False, 0.0)),
         train_dataset=sets[0],
         eval_dataset=sets[1],
         processing_class=tokenizer,
@@ -100,12 +96,12 @@ def main() -> None:
         f"training.save_steps={given.steps}",
         "training.validate_steps=1000000",
     ]
-    settings = recipes.compose("starter", None, pairs)
+    settings = compose("starter", None, pairs)
     trainer.DEFAULT_CALLBACKS.append(Clock)
     inside = Inside()
     for name in ("on_train_begin", "on_step_end", "on_log", "on_save"):
-        inside.watch(observer.Observer, name)
-    inside.watch(checkpoints, "keep")
+        inside.watch(callbacks.Observer, name)
+    inside.watch(checkpoints, "save")
     ratios, shares = [], []
     for turn in range(given.rounds):
         with tempfile.TemporaryDirectory() as folder:

@@ -17,8 +17,9 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks import measuring
-from medcot.events import Step
-from medcot.runs import Run, RunStore
+from medcot.runs.events import Step
+from medcot.runs.run import Run
+from medcot.runs.store import RunStore
 
 MICRO_BATCH = 2  # the recipe's
 SKIPPED = 4  # steps in which kernels are compiled and caches filled

@@ -41,7 +41,7 @@ def page() -> tuple[float, bool]:
         port = probe.getsockname()[1]
     with tempfile.TemporaryDirectory() as runs:
         started = time.perf_counter()
-        command = [sys.executable, str(ROOT / "app.py"), "--port", str(port), "--runs-dir", runs]
+        command = [sys.executable, str(ROOT / "app.py"), "--port", str(port), "--runs-dir", runs, "--no-token"]
         app = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         try:
             while not answers(f"http://127.0.0.1:{port}/"):

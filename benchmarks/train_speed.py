@@ -20,8 +20,8 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")
 
 from benchmarks import measuring
 from medcot.engine import backends
-from medcot.events import Arrangement
-from medcot.recipes import compose
+from medcot.runs.events import Arrangement
+from medcot.settings.recipes import compose
 
 REFERENCE = Arrangement(micro_batch=2, accumulation=8, gradient_checkpointing=True, sampling="shuffled")
 

@@ -1,14 +1,18 @@
 """A visitor of the page without a browser: the same requests that the page's own script sends when somebody asks."""
 
 import json
+import math
 import re
 import secrets
+import socket
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from html import unescape
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 
@@ -25,21 +29,27 @@ class Asked:
     first_piece: float | None = None  # when the model took it up
     ended: float = 0.0
     error: str = ""
+    left: bool = False  # the visitor did not wait for the end
 
 
 class Visitor:
-    """One open page. `close` is the closing of its tab."""
+    """One open page. `close` is the closing of its tab.
 
-    def __init__(self, url: str, run: str, new_tokens: int, temperature: float = 0.0):
+    `address` is what the page printed, with its token if it has one.
+    """
+
+    def __init__(self, address: str, run: str, new_tokens: int, temperature: float = 0.0):
         self.session = secrets.token_hex(6)
-        self._http = httpx.Client(base_url=url, timeout=httpx.Timeout(120))
+        parts = urlsplit(address)
+        self._http = httpx.Client(base_url=f"{parts.scheme}://{parts.netloc}", timeout=httpx.Timeout(120))
+        self._http.get(address, follow_redirects=True).raise_for_status()  # the token's cookie comes with it
         self._run, self.new_tokens, self._temperature = run, new_tokens, temperature
         self.latest = ""  # the note that is shown now
         config = self._http.get("/config").json()
         self._values = {part["id"]: part["props"].get("value") for part in config["components"]}
         self._names = {part["id"]: part["props"].get("elem_id") for part in config["components"]}
         self._ask = next(d for d in config["dependencies"] if self._is(d, "ask", "click"))
-        self._open = threading.Event()
+        self._open, self._line = threading.Event(), None
         self._alive = threading.Thread(target=self._stay, daemon=True)
         self._alive.start()
         self._open.wait(30)
@@ -59,6 +69,7 @@ class Visitor:
     def _stay(self) -> None:
         try:
             with self._http.stream("GET", f"/gradio_api/heartbeat/{self.session}") as alive:
+                self._line = alive.extensions["network_stream"].get_extra_info("socket")
                 self._open.set()
                 for _ in alive.iter_raw():
                     pass
@@ -66,10 +77,17 @@ class Visitor:
             pass  # the visitor has left
 
     def close(self) -> None:
+        if self._line:
+            with suppress(OSError):
+                self._line.shutdown(socket.SHUT_RDWR)  # closed alone, it would live until the thread has read again
         self._http.close()
 
-    def ask(self, question: str) -> Asked:
-        """Send a question and read to its end."""
+    def upload(self, name: str, content: bytes) -> None:
+        """Send a file, as the page does when somebody has chosen one. Raises httpx.HTTPError if it is refused."""
+        self._http.post("/gradio_api/upload", files={"files": (name, content)}).raise_for_status()
+
+    def ask(self, question: str, patience: float = math.inf) -> Asked:
+        """Send a question and read to its end, or for so many seconds."""
         asked = Asked(question, time.monotonic())
         given = {
             "chat-run": self._run,
@@ -88,6 +106,9 @@ class Visitor:
                 elif message["msg"] in ("process_generating", "process_completed") and output.get("data"):
                     shown = merged(shown, output["data"])
                     self._note(asked, shown)
+                if time.monotonic() - asked.began > patience:
+                    asked.left = True
+                    break
         except (httpx.HTTPError, ValueError) as error:
             asked.error = f"{type(error).__name__}: {error}"
         asked.ended = time.monotonic()

@@ -2,17 +2,20 @@
 
 import json
 import os
+import threading
 from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from filelock import FileLock
 
+from medcot import machine
 from medcot.settings import RunSettings, build
-from tests import tiny
+from tests import forkserver, tiny
 
-# Before torch is loaded, here or in a worker: on a model this small, threads only wait for each other.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
+machine.spawn = forkserver.spawn
 HIDDEN = (
     "HF_HUB_OFFLINE",
     "HF_ENDPOINT",
@@ -44,6 +47,13 @@ def _isolated(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPath
         monkeypatch.delenv(name, raising=False)
 
 
+@pytest.fixture(autouse=True)
+def _started(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Start fresh Python processes in tests that are marked `real_spawn`."""
+    if request.node.get_closest_marker("real_spawn"):
+        monkeypatch.setattr(machine, "spawn", forkserver.start)
+
+
 @pytest.fixture
 def runs_dir() -> Path:
     """Where `medcot` keeps runs during this test; not made yet."""
@@ -64,6 +74,18 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 _TOPICS = ("anaemia", "asthma", "gout", "migraine", "sepsis", "stroke", "croup", "malaria", "eczema", "angina")
+
+
+def at_once(count: int, do: Callable[[], object]) -> list:
+    """What a function returns in each of so many threads that begin in one moment."""
+    ready = threading.Barrier(count)
+
+    def begin(_: int) -> object:
+        ready.wait()
+        return do()
+
+    with ThreadPoolExecutor(count) as pool:
+        return list(pool.map(begin, range(count)))
 
 
 def make_records(n: int) -> list[dict[str, str]]:

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from medcot.events import Step
-from medcot.runs import Run, RunStore
+from medcot.runs.events import Step
+from medcot.runs.run import Run
+from medcot.runs.store import RunStore
 from medcot.settings import RunSettings
 
 Fault = Callable[[Any, int, int], None]
@@ -29,8 +30,8 @@ def train(
 
     `fault` is called with the model and the number of the training forward pass that begins, and its rows.
     """
-    from medcot.engine import training
     from medcot.engine.backends.peft import PeftBackend
+    from medcot.engine.train import training
 
     class Faulty(PeftBackend):
         def attach(self, *arguments, **named):
@@ -51,6 +52,7 @@ def train(
             stop.requested = True
 
     training.train(run, settings, Faulty() if fault else PeftBackend(), report, stop)
+    run.write_status("stopped" if stop.requested else "finished")
     return run
 
 

@@ -5,17 +5,20 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from safetensors.numpy import save_file
 
-from medcot import messages as m
-from medcot.events import AnyEvent, Ending
-from medcot.jobdirs import State
-from medcot.prompts import PromptContract
-from medcot.runs import Run, RunStore
+from medcot.errors import Failure, Problem
+from medcot.evaluation.answers import Arm, Ending, Reply
+from medcot.prompts.contract import PromptContract
+from medcot.runs.events import AnyEvent
+from medcot.runs.job_dir import State
+from medcot.runs.run import Run
+from medcot.runs.store import RunStore
 from medcot.settings import RunSettings
-from medcot.tags import parse
+from medcot.workers import protocol as m
 
 CONTRACT = PromptContract(style="chat", system=None, template_hash="0", eos_id=2, eos_token="<|im_end|>")
 
@@ -32,15 +35,16 @@ class FakeClient:
         self.base, self.tuned, self.problems, self.step = base, tuned, problems, step
         self.requests: list[m.Request] = []
         self.cancelled: list[str] = []
+        self.kind: Literal["input", "busy", "crash"] = "crash"  # of the problems
         self.hold: threading.Event | None = None
         self.before_piece: Callable[[], None] = lambda: None
 
-    def request(self, message: m.Request) -> Iterator[m.Reply]:
+    def request(self, message: m.Request) -> Iterator[m.AnyReply]:
         self.requests.append(message)
         if isinstance(message, m.LoadRequest | m.ConnectRequest):
             self.loaded = None
         if self.problems:
-            yield m.Problems(id=message.id, problems=list(self.problems))
+            yield m.Failed(id=message.id, kind=self.kind, problems=[Problem("", p) for p in self.problems])
         elif isinstance(message, m.LoadRequest | m.ConnectRequest):
             yield m.Loading(id=message.id, stage="Loading the model")
             name = message.name if isinstance(message, m.ConnectRequest) else message.adapter.name
@@ -49,31 +53,31 @@ class FakeClient:
         elif isinstance(message, m.AskRequest):
             yield from self._answer(message)
 
-    def _answer(self, message: m.AskRequest) -> Iterator[m.Reply]:
+    def _answer(self, message: m.AskRequest) -> Iterator[m.AnyReply]:
         sent = 0
         while sent < max(len(self.base), len(self.tuned)) and message.id not in self.cancelled:
             self.before_piece()
             base, tuned = (text[sent : sent + self.step] for text in (self.base, self.tuned))
-            yield m.Piece(id=message.id, base=base, tuned=tuned, tokens_per_second=12.0)
             sent += self.step
+            yield self._piece(message, base, tuned, sent)
         while self.hold and not self.hold.wait(0.05) and message.id not in self.cancelled:
-            yield m.Piece(id=message.id, base="", tuned="", tokens_per_second=12.0)
+            yield self._piece(message, "", "", sent)
         ended: Ending = "stopped" if message.id in self.cancelled else "finished"
-        arms = {arm: self._arm(text[:sent], ended) for arm, text in (("base", self.base), ("tuned", self.tuned))}
-        yield m.Answered(id=message.id, **arms, seconds=2.0)
-
-    def _arm(self, text: str, ended: Ending) -> m.ArmAnswer:
-        found = parse(text)
-        return m.ArmAnswer(
-            text=text,
-            reasoning=found.reasoning,
-            answer=found.answer,
-            problems=list(found.problems),
-            tokens=10,
-            ended=ended,
-            seconds=2.0,
-            first_token_seconds=0.1,
+        base, tuned = (
+            Reply(text=text[:sent], tokens=10, ended=ended, seconds=2.0, first_token_seconds=0.1)
+            for text in (self.base, self.tuned)
         )
+        yield m.Answered(id=message.id, base=base, tuned=tuned, seconds=2.0)
+
+    def _piece(self, message: m.AskRequest, base: str, tuned: str, sent: int) -> m.Piece:
+        """An arm whose text is all sent has ended, if the other's text is longer."""
+        whole: dict[Arm, str] = {"base": self.base, "tuned": self.tuned}
+        longest = max(map(len, whole.values()))
+        ended: dict[Arm, Ending] = {
+            arm: "finished" for arm, text in whole.items() if len(text) <= sent and len(text) < longest
+        }
+        tokens: dict[Arm, int] = {arm: min(sent, len(text)) for arm, text in whole.items()}
+        return m.Piece(id=message.id, base=base, tuned=tuned, tokens_per_second=12.0, tokens=tokens, ended=ended)
 
     def cancel(self, request_id: str) -> None:
         self.cancelled.append(request_id)
@@ -104,14 +108,15 @@ def write_run(
         (run.adapter_dir / "adapter_model.safetensors").touch()
         (run.adapter_dir / "prompt_contract.json").write_text(CONTRACT.model_dump_json(), encoding="utf-8")
     run.log_path.write_text(log, encoding="utf-8")
-    run.write_status(state, pid=pid, error=error, hint=hint)
+    run.write_status(state, pid=pid, failure=Failure(problems=[Problem("", error, hint)]))
     return run
 
 
 def write_adapter(folder: Path, base: str = "owner/model") -> Path:
     """An adapter as others leave one, which can be opened and not be loaded."""
     folder.mkdir(parents=True)
-    save_file({"layer.lora_A.weight": np.zeros((1, 1), np.float32)}, folder / "adapter_model.safetensors")
-    config = {"peft_type": "LORA", "base_model_name_or_path": base}
+    pair = {f"layer.lora_{half}.weight": np.zeros((1, 1), np.float32) for half in "AB"}
+    save_file(pair, folder / "adapter_model.safetensors")
+    config = {"peft_type": "LORA", "r": 1, "base_model_name_or_path": base}
     (folder / "adapter_config.json").write_text(json.dumps(config), encoding="utf-8")
     return folder

@@ -19,6 +19,17 @@ GATED_TOKEN = "hf_stub_may_read_gated"
 WRITE_TOKEN = "hf_stubMayWriteEverything0123456789abcd"  # looks like a real one, so that what looks for tokens finds it
 
 
+# What a network's own page, a proxy or another program answers in the Hub's place.
+FOREIGN = {
+    "sign-in": b"<html><body>Please sign in to this network</body></html>",
+    "empty": b"",
+    "a list": b"[]",
+    "a text": b'"hello"',
+    "no commit": b'{"id": "someone/else"}',
+    "not UTF-8": b"\xff\xfe{}",
+}
+
+
 @dataclass
 class Repo:
     """One repository at one commit."""
@@ -26,7 +37,7 @@ class Repo:
     files: dict[str, bytes]
     gated: bool = False
     private: bool = False
-    fault: str = ""  # "500": the Hub fails over it; "drop": it hangs up
+    fault: str = ""  # "500": the Hub fails over it; "drop": it hangs up; a key of FOREIGN: something else answers
 
     @property
     def sha(self) -> str:
@@ -83,9 +94,18 @@ class HubStub:
 
 
 class _Refused(Exception):
+    content = b'{"error": "refused"}'
+
     def __init__(self, status: int, code: str, message: str, **headers: str):
         self.status = status
         self.headers = {"X-Error-Code": code, "X-Error-Message": message, **headers}
+
+
+class _Foreign(_Refused):
+    """Something else answers."""
+
+    def __init__(self, fault: str):
+        self.status, self.content, self.headers = 200, FOREIGN[fault], {"Content-Type": "text/html"}
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -137,7 +157,7 @@ class _Handler(BaseHTTPRequestHandler):
         except ConnectionAbortedError:
             self.close_connection = True
         except _Refused as refused:
-            self._send(refused.status, json.dumps({"error": "refused"}).encode(), refused.headers)
+            self._send(refused.status, refused.content, refused.headers)
 
     # ---- pushing
 
@@ -239,6 +259,8 @@ class _Handler(BaseHTTPRequestHandler):
             raise _Refused(401, "", "Invalid username or password.")
         if repo.fault == "drop":
             raise ConnectionAbortedError
+        if repo.fault in FOREIGN:
+            raise _Foreign(repo.fault)
         if repo.fault:
             raise _Refused(int(repo.fault), "", "Internal Error")
         if files and repo.gated and token != GATED_TOKEN:

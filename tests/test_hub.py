@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from medcot.hub import CONNECT_SECONDS
+from tests import forkserver
 from tests.conftest import make_records, pairs, tiny_raw
-from tests.hub_stub import GATED_TOKEN, HubStub, Repo
+from tests.hub_stub import FOREIGN, GATED_TOKEN, HubStub, Repo
 
 MODEL, GATED_MODEL, PICKLED_MODEL = "someone/tiny-instruct", "someone/gated-instruct", "someone/pickled"
 DATA, GATED_DATA = "FreedomIntelligence/medical-o1-reasoning-SFT", "someone/gated-data"
@@ -46,19 +47,16 @@ def hub(tiny_model: Path):
     models = {MODEL: Repo(model | decoys), GATED_MODEL: Repo(model, gated=True), PICKLED_MODEL: Repo(pickled)}
     models |= {"someone/failing": Repo(model, fault="500"), "someone/dropped": Repo(model, fault="drop")}
     datasets = {DATA: Repo(data), GATED_DATA: Repo(data, gated=True), "someone/dropped": Repo(data, fault="drop")}
+    for fault in (*FOREIGN, "429"):
+        name = f"someone/{fault.replace(' ', '-')}"
+        models[name], datasets[name] = Repo(model, fault=fault), Repo(data, fault=fault)
+    datasets["someone/scripted"] = Repo({"scripted.py": b"raise SystemExit('it was run')", "README.md": b"x"})
     with HubStub(models, datasets) as stub:
         yield stub
 
 
 def medcot(*arguments: str, endpoint: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "medcot", *arguments],
-        env={**os.environ, "HF_ENDPOINT": endpoint, **environment},
-        capture_output=True,
-        text=True,
-        timeout=200,
-        check=False,
-    )
+    return forkserver.run("medcot", *arguments, env={**os.environ, "HF_ENDPOINT": endpoint, **environment})
 
 
 def train(endpoint: str, *, model: str = MODEL, data: str = DATA, config: str = "en", **environment: str):
@@ -156,7 +154,7 @@ def test_a_hub_that_accepts_and_never_answers_is_asked_once_and_given_up(runs_di
 # What preflight says, many cases to one child process: its imports take longer than its answers.
 _PREFLIGHT = """
 import json, os, sys
-from medcot import preflight
+from medcot.workers import preflight
 from medcot.errors import BadInput
 from medcot.settings import build
 answers = []
@@ -231,5 +229,31 @@ def test_what_is_missing_or_forbidden_is_told_apart(hub: HubStub, preflight):
     assert "there is no model some one/model" in misnamed
     assert "there is no data set FreedomIntelligence/medical-o1-reasoning-SFT:en" in misnamed
     assert "there is no folder" in url
-    assert "there is no data set" in url
+    assert f"{hub.endpoint}/inside is an address" in url
     assert not hub.asked("inside"), "a name that is an address is not an order to go there"
+
+
+def test_what_answers_in_the_hubs_place_is_not_taken_for_the_hub(hub: HubStub, preflight):
+    names = [f"someone/{fault.replace(' ', '-')}" for fault in FOREIGN]
+    for name, said in zip(names, preflight(*(case(model=name, data=name) for name in names)), strict=True):
+        assert said.count("is not the Hub (") == 2, said
+        assert said.count(name) == 2
+        assert said.count("sign in with a browser") == 2
+
+
+def test_a_hub_that_is_asked_too_often_says_to_wait(hub: HubStub, preflight):
+    (said,) = preflight(case(model="someone/429", data="someone/429"))
+    assert said.count("asked too often") == said.count("Wait some minutes") == 2
+
+
+def test_a_data_set_that_brings_a_script_is_refused_and_nothing_of_it_is_run(hub: HubStub, preflight):
+    (said,) = preflight(case(data="someone/scripted"))
+    assert "someone/scripted" in said
+    assert "download its files" in said
+    assert "it was run" not in said
+
+
+def test_a_token_with_a_character_that_is_not_seen_is_told_and_not_shown(hub: HubStub, preflight):
+    for said in preflight(*(case(token=f"hf_se{odd}cret") for odd in ("\u200b", "ü", "\x1b"))):
+        assert "HF_TOKEN: holds a character that no token has" in said
+        assert "cret" not in said

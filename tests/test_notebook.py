@@ -8,11 +8,12 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-from medcot.runs import RunStore
+from medcot.runs.store import RunStore
 from tests.conftest import pairs, tiny_raw
 
 NOTEBOOK = Path(__file__).parents[1] / "notebooks" / "medcot.ipynb"
 CHANGES = "CHANGES = []"
+FORKS = "from medcot import machine; from tests import forkserver; machine.spawn = forkserver.spawn"
 
 
 def test_it_is_kept_without_outputs_and_names_no_secret():
@@ -30,6 +31,7 @@ def test_it_plans_trains_evaluates_and_asks(tiny_model, records, runs_dir, tmp_p
     changes = json.dumps(pairs(tiny_raw(tiny_model, records)))
     for cell in notebook.cells:
         cell.source = cell.source.replace(CHANGES, f"CHANGES = {changes}")
+    notebook.cells.insert(0, nbformat.v4.new_code_cell(FORKS))
     root = str(NOTEBOOK.parents[1])
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])]))
     NotebookClient(notebook, timeout=800, resources={"metadata": {"path": str(tmp_path)}}).execute()

@@ -13,12 +13,16 @@ import httpx
 import pytest
 
 import medcot
-from medcot import jobs
+from medcot import machine
 from medcot.errors import BadInput
-from medcot.runs import RunStore
-from medcot.ui import build_app, launch_arguments
-from medcot.ui.train import keys
-from tests.fakes import FakeClient
+from medcot.runs.store import RunStore
+from medcot.settings import RunSettings
+from medcot.settings.evaluation import EvaluationOrder
+from medcot.ui import build_app
+from medcot.ui.serve import Served
+from medcot.ui.train import start
+from medcot.workers import jobs
+from tests.fakes import FakeClient, write_run
 
 ROOT = Path(medcot.__file__).parent
 CANARY = "canary-7d20b1"
@@ -28,38 +32,59 @@ CANARY = "canary-7d20b1"
 
 
 def test_no_key_is_in_what_the_page_serves(monkeypatch, runs_dir):
-    for name in keys.VARIABLES:
+    for name in start.KEYS:
         monkeypatch.setenv(name, CANARY)
-    app = build_app(runs_dir, FakeClient())
-    _, address, _ = app.launch(prevent_thread_lock=True, quiet=True, **launch_arguments())
+    page = Served(build_app(runs_dir, FakeClient()))
     try:
-        answers = {path: httpx.get(address + path, trust_env=False) for path in ("", "config", "gradio_api/info")}
+        answers = {path: httpx.get(page.url + path, trust_env=False) for path in ("", "/config", "/gradio_api/info")}
     finally:
-        app.close()
+        page.close()
     assert CANARY not in "".join(answer.text for answer in answers.values())
-    fields = [c for c in answers["config"].json()["components"] if c["props"].get("type") == "password"]
-    assert len(fields) >= len(keys.VARIABLES)
+    fields = [c for c in answers["/config"].json()["components"] if c["props"].get("type") == "password"]
+    assert len(fields) >= len(start.KEYS)
     assert not any(f["props"].get("value") for f in fields)
 
 
-def test_typed_keys_go_into_the_workers_environment_and_nowhere_else(monkeypatch, runs_dir, tiny_settings):
-    started = {}
+@pytest.fixture
+def started(monkeypatch):
+    """The command and the environment of the last child that was to be started."""
+    seen = {}
 
     class Process:
         pid = 4_000_000
 
-        def __init__(self, command, *, env, **_):
-            started.update(command=command, env=env)
+        def __init__(self, *command, env, **_):
+            seen.update(command=command, env=env)
             self.stdin = io.BytesIO()
 
-    monkeypatch.setattr("subprocess.Popen", Process)
+    monkeypatch.setattr(machine, "spawn", Process)
+    return seen
+
+
+def test_typed_keys_go_into_the_workers_environment_and_nowhere_else(monkeypatch, runs_dir, tiny_settings, started):
     monkeypatch.setenv("WANDB_API_KEY", "the-apps-own")
-    run = jobs.start_training(RunStore(runs_dir), tiny_settings, keys.Keys.secrets(["", f" {CANARY} "]))
+    run = jobs.start_training(RunStore(runs_dir), tiny_settings, start.secrets(["", f" {CANARY} "]))
     assert started["env"]["HF_TOKEN"] == CANARY
     assert started["env"]["WANDB_API_KEY"] == "the-apps-own", "an empty field leaves the environment as it is"
     assert CANARY not in " ".join(started["command"])
     assert CANARY not in os.environ.values()
     assert [p for p in run.path.rglob("*") if p.is_file() and CANARY in p.read_text()] == []
+
+
+SERVER = {"url": "http://127.0.0.1:9", "base": "b", "tuned": "t"}
+
+
+@pytest.mark.parametrize("server", [None, SERVER], ids=["no server", "a server"])
+def test_a_servers_key_goes_to_the_evaluation_that_asks_it_and_to_no_other_job(monkeypatch, runs_dir, started, server):
+    for name in ("MEDCOT_ENDPOINT_KEY", "MEDCOT_AUTH", "MEDCOT_TOKEN", "OAUTH_CLIENT_SECRET"):
+        monkeypatch.setenv(name, CANARY)
+    run = write_run(RunStore(runs_dir), RunSettings(), "finished", adapter=True)
+    job = jobs.start_evaluation(run, EvaluationOrder(endpoint=server))
+    kept = {"MEDCOT_ENDPOINT_KEY"} if server else set()
+    assert {name for name, value in started["env"].items() if value == CANARY} == kept
+    job.write_status("stopped")
+    jobs.resume_evaluation(job)
+    assert {name for name, value in started["env"].items() if value == CANARY} == kept
 
 
 # ---- models

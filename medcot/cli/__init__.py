@@ -3,9 +3,12 @@
 from typing import Annotated
 
 import typer
+from typer import Option
 
 from medcot import __version__
-from medcot.cli import evaluating, looking, managing, measuring, sharing, training
+from medcot.cli import adapters, evaluate, runs, train
+from medcot.cli.options import in_words
+from medcot.machine import escape_unknown_letters
 
 app = typer.Typer(
     help="Fine-tune a small language model on medical chain-of-thought, measure whether it helped, and show it. "
@@ -17,25 +20,12 @@ app = typer.Typer(
 )
 
 for command in (
-    training.quickstart,
-    training.plan,
-    training.train,
-    looking.runs,
-    looking.show,
-    looking.stop,
-    managing.rename,
-    managing.note,
-    managing.delete,
-    evaluating.evaluate,
-    evaluating.results,
-    measuring.score,
-    measuring.ask,
-    sharing.publish,
-    sharing.export,
-    looking.doctor,
+    *(train.quickstart, train.plan, train.train),
+    *(runs.runs, runs.show, runs.stop, runs.rename, runs.note, runs.delete),
+    *(evaluate.evaluate, evaluate.results, evaluate.score),
+    *(adapters.ask, adapters.publish, adapters.export, runs.doctor, train.init_config),
 ):
-    app.command()(command)
-app.command("init-config")(training.init_config)
+    app.command()(in_words(command))
 
 
 def _version(value: bool) -> None:
@@ -46,11 +36,11 @@ def _version(value: bool) -> None:
 
 @app.callback()
 def _root(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
-    ] = False,
+    version: Annotated[bool, Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
 ) -> None: ...
 
 
 def main() -> None:
+    """Run the command that the arguments name."""
+    escape_unknown_letters()
     app()

@@ -1,10 +1,16 @@
-"""The only place that imports torch, and only ever inside a worker process."""
+"""The only place that imports torch, and only ever inside a worker process.
 
+Patches of other libraries' imports are here; those of transformers' layers are in decode/.
+"""
+
+import functools
 import importlib.util
 import sys
+from typing import Any
+from unittest import mock
 
-# Beside a CPU build of torch, the registry's torchvision cannot load, and transformers and trl then fail with it.
-# Nothing here needs it, so where it is broken they are told that it is absent.
+# Beside a CPU build of torch, the registry's torchvision cannot load, and transformers and trl then fail with it
+# (vllm-project/vllm#15372). Nothing here needs it, so a broken one is made to look absent.
 if importlib.util.find_spec("torchvision"):
     try:
         import torchvision  # noqa: F401
@@ -12,3 +18,15 @@ if importlib.util.find_spec("torchvision"):
         for _name in [m for m in sys.modules if m.partition(".")[0] == "torchvision"]:
             del sys.modules[_name]
         sys.modules["torchvision"] = None  # type: ignore[assignment]
+
+
+def without_wandb() -> None:
+    """Keep trl from importing wandb, which takes half a second and more (wandb/wandb#5440)."""
+    sys.modules.setdefault("wandb", None)  # type: ignore[arg-type]
+
+
+def gguf_read_once() -> Any:
+    """Parse a GGUF file once inside, not on each access as transformers does (until huggingface/transformers#48656)."""
+    import gguf
+
+    return mock.patch.object(gguf, "GGUFReader", functools.cache(gguf.GGUFReader))

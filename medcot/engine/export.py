@@ -1,164 +1,196 @@
-"""An adapter merged into its base, in 16 bits, and proven to say the same before anybody gets it.
+"""An adapter merged into its base, in 16 bits, and checked to say the same before it is kept.
 
-The sum of base and adapter is rounded to 16 bits, and a rounding can change a greedy choice. So what was written is
-read back, asked fixed questions, and compared with base and adapter token by token, all in float32 on the CPU.
+The merged model answers fixed questions in float32 and must give the same tokens as base and adapter. It is then
+rounded to 16 bits, which can change a greedy choice between near ties, and read back to compute in that format, as any
+user will: hidden values of some families are too large for float16. How many tokens it still chooses is reported.
 """
 
 import gc
+import itertools
 import json
+import math
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from string import Template
 from typing import Any
 
 import psutil
 import torch
+from transformers import GenerationConfig
 
-from medcot import licences, prompts, starter
-from medcot.adapters import CONTRACT, Adapter
+from medcot import prompts
+from medcot.adapters.card import base_licence, llama_licence
+from medcot.adapters.open import Adapter
+from medcot.adapters.tensors import header, require_finite
+from medcot.data import starter
 from medcot.engine import models
 from medcot.engine.backends.peft import PeftBackend
-from medcot.errors import BadInput, Problem, WorkerFailed, is_full_disk
-from medcot.events import Progress, Report
-from medcot.exporting import draft_of
-from medcot.jobdirs import write_atomically
-from medcot.prompts import PromptContract
-from medcot.safe_adapter import parameters, require_finite
+from medcot.engine.models import LocalModel
+from medcot.errors import BadInput, Problem, WorkerFailed
+from medcot.hub import CONTRACT, WEIGHTS
+from medcot.machine import is_full_disk, write_atomically
+from medcot.prompts.contract import PromptContract
+from medcot.runs.events import Progress, Report
 from medcot.settings import ModelSettings
+from medcot.workers.protocol import Exported, ExportRequest
 
 CHECKED_TOKENS = 48  # of each answer
-FORMATS = ("float16", "bfloat16")  # the finer first; it is passed over where a weight would not fit
+FORMATS = ("float16", "bfloat16")  # the finer first
+AGREEMENT = 0.9  # of the tokens at least, in 16-bit arithmetic: roundings change a few near ties
+INSTEAD = "Nothing was kept: use the adapter itself."
+CARD = Template(Path(__file__).with_name("merged.md").read_text(encoding="utf-8"))
 ROOM = 1.1  # of the disk and memory that the figures say
 
 
-def export(adapter: Adapter, target: Path, report: Report) -> dict[str, Any]:
-    """Write the merged model to `target`. Raises BadInput for want of room, WorkerFailed where the texts differ."""
+def export(request: ExportRequest, report: Report) -> Exported:
+    """Write the merged model to the target. Raises BadInput for want of room, WorkerFailed if it answers otherwise."""
+    adapter, target, draft = request.adapter, request.target, request.draft
     local = models.resolve(adapter.base, report)
-    size = sum(parameters(file) for file in sorted(local.path.glob("*.safetensors")))
+    size = sum(sum(map(math.prod, header(file).values())) for file in sorted(local.path.glob("*.safetensors")))
     require_room(size, target)
-    require_finite(adapter.path / "adapter_model.safetensors")
+    require_finite(adapter.path / WEIGHTS)
     report(Progress(stage="Loading base and adapter"))
-    base, tokenizer = load_in_float32(local.path)
+    base, tokenizer = load(local.path, "float32")
+    adapter.use_own_template(tokenizer)
     contract = adapter.contract or prompts.make_contract(adapter.prompt, tokenizer)
     asked = [prompts.encode_prompt(tokenizer, contract, q) for _, q in starter.SAMPLE_QUESTIONS]
+    defaults = generation_defaults(base.generation_config, contract, tokenizer)
+    base.generation_config = GenerationConfig()  # the checks are greedy, whatever the base's defaults are
     tuned = PeftBackend().with_adapter(base, adapter.path)
     report(Progress(stage="Asking base and adapter"))
     wanted = [greedy(tuned, ids, contract, tokenizer) for ids in asked]
     report(Progress(stage="Merging"))
     merged = tuned.merge_and_unload(safe_merge=True)
     del tuned, base
-    draft, largest = draft_of(target), max(float(p.abs().max()) for p in merged.parameters())
-    differences = []
-    for name in FORMATS:
-        if largest >= torch.finfo(getattr(torch, name)).max:
-            continue
-        report(Progress(stage=f"Writing in {name}"))
-        write(merged, tokenizer, adapter, contract, draft, name)
-        report(Progress(stage="Reading back and asking again"))
-        written, _ = load_in_float32(draft)
-        difference = first_difference(wanted, [greedy(written, ids, contract, tokenizer) for ids in asked])
-        del written
-        gc.collect()
-        if difference is None:
-            draft.rename(target)
-            total = sum(file.stat().st_size for file in target.iterdir())
-            tokens = sum(map(len, wanted))
-            return {"path": str(target), "dtype": name, "bytes": total, "prompts": len(asked), "tokens": tokens}
-        differences.append(f"{name}: {difference}")
-    shutil.rmtree(draft, ignore_errors=True)
-    raise WorkerFailed(
-        f"The merged model does not say what base and adapter say ({'; '.join(differences)}), so it was not kept. "
-        "Use the adapter itself."
-    )
+    if difference := first_difference(wanted, [greedy(merged, ids, contract, tokenizer) for ids in asked]):
+        raise WorkerFailed(f"The merged model does not say what base and adapter say: {difference}. {INSTEAD}")
+    merged.generation_config = defaults
+    refused = []
+    with nothing_left(draft):
+        for name in formats(merged, local.path):
+            report(Progress(stage=f"Writing in {name}"))
+            write(merged, tokenizer, adapter, contract, draft, name)
+            report(Progress(stage=f"Reading back and asking again in {name}"))
+            same, tokens = same_tokens(load(draft, name)[0], asked, wanted), sum(map(len, wanted))
+            gc.collect()
+            if same is not None and same >= AGREEMENT * tokens:
+                draft.rename(target)
+                size = sum(file.stat().st_size for file in target.iterdir())
+                counts = {"prompts": len(asked), "tokens": tokens, "same_tokens": same}
+                return Exported(path=str(target), dtype=name, bytes=size, **counts)
+            broken = "its logits are not finite" if same is None else f"{same} of {tokens} tokens are the same"
+            refused.append(f"in {name} {broken}")
+        raise WorkerFailed(f"The merged model cannot be had in 16 bits: {'; '.join(refused)}. {INSTEAD}")
 
 
 def require_room(size: int, target: Path) -> None:
-    """Raises BadInput where `size` parameters do not fit: 2 bytes each on the disk, 4 in memory, twice at the check."""
-    disk, memory = 2 * size * ROOM, 8 * size * ROOM
-    free_disk, free_memory = shutil.disk_usage(target.parent).free, psutil.virtual_memory().available
+    """Raise BadInput if `size` parameters do not fit: 2 bytes each on the disk, 4 in memory, twice at the check."""
+    disk, memory = 2 * size * ROOM / 2**30, 8 * size * ROOM / 2**30
+    free_disk, free_memory = shutil.disk_usage(target.parent).free / 2**30, psutil.virtual_memory().available / 2**30
     problems = []
     if free_disk < disk:
-        what = f"{target.parent} has {free_disk / 2**30:.1f} GiB free, and {disk / 2**30:.1f} are needed."
+        what = f"{target.parent} has {free_disk:.1f} GiB free, and {disk:.1f} are needed."
         problems.append(Problem("--to", what, "Free some space, or name another disk."))
     if free_memory < memory:
-        what = f"{free_memory / 2**30:.1f} GiB are free, and merging needs {memory / 2**30:.1f}."
+        what = f"{free_memory:.1f} GiB are free, and merging needs {memory:.1f}."
         problems.append(Problem("memory", what, "Close other programs, or use a larger machine."))
     if problems:
         raise BadInput(problems)
 
 
-def load_in_float32(folder: Path) -> tuple[Any, Any]:
-    backend, settings = PeftBackend(), ModelSettings(id=str(folder), dtype="float32")
-    model, tokenizer = backend.load(models.LocalModel(folder, folder.name), settings, max_length=0)
+def formats(merged: Any, base: Path) -> list[str]:
+    """The 16-bit formats to try, the base's first; without those too small for a weight."""
+    config = json.loads((base / "config.json").read_text(encoding="utf-8"))
+    own = config.get("dtype") or config.get("torch_dtype")
+    largest = max(float(p.abs().max()) for p in merged.parameters())
+    fitting = [name for name in FORMATS if largest < torch.finfo(getattr(torch, name)).max]
+    return sorted(fitting, key=lambda name: name != own)
+
+
+def load(folder: Path, dtype: str) -> tuple[Any, Any]:
+    """(model, tokenizer) on the CPU, computing in that format."""
+    settings = ModelSettings(id=str(folder), dtype=dtype)
+    model, tokenizer = PeftBackend().load(LocalModel(folder, folder.name), settings, max_length=0)
     return model.to("cpu").eval(), tokenizer
+
+
+def generation_defaults(own: GenerationConfig, contract: PromptContract, tokenizer: Any) -> GenerationConfig:
+    """The base's defaults of generate, ending at the contract's end token too.
+
+    Its special tokens alone if transformers, which reads defaults that contradict themselves, refuses to write them.
+    """
+    ends = own.eos_token_id if isinstance(own.eos_token_id, list) else [own.eos_token_id]
+    own.eos_token_id = [end for end in dict.fromkeys([*ends, contract.eos_id]) if end is not None]
+    try:
+        own.validate(strict=True)
+    except (TypeError, ValueError):
+        kept = {"bos_token_id": tokenizer.bos_token_id, "pad_token_id": tokenizer.pad_token_id}
+        return GenerationConfig(**kept, eos_token_id=own.eos_token_id)
+    return own
+
+
+@torch.inference_mode()
+def same_tokens(model: Any, asked: list[list[int]], wanted: list[list[int]]) -> int | None:
+    """How many of the wanted tokens the model itself chooses after the text before; None if a logit is not finite."""
+    same = 0
+    for prompt, tokens in zip(asked, wanted, strict=True):
+        logits = model(torch.tensor([prompt + tokens])).logits[0, len(prompt) - 1 : -1]
+        if not bool(logits.amax(-1).isfinite().all()):
+            return None
+        same += int((logits.argmax(-1) == torch.tensor(tokens)).sum())
+    return same
 
 
 @torch.inference_mode()
 def greedy(model: Any, prompt: list[int], contract: PromptContract, tokenizer: Any) -> list[int]:
-    """The most likely tokens after a prompt, by transformers' own generate."""
+    """The most likely tokens after a prompt, by transformers' generate."""
     ids = torch.tensor([prompt])
-    found = model.generate(
-        input_ids=ids,
-        attention_mask=torch.ones_like(ids),
-        max_new_tokens=CHECKED_TOKENS,
-        do_sample=False,
-        eos_token_id=contract.eos_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    tokens: list[int] = found[0, len(prompt) :].tolist()
-    return tokens
+    options: dict[str, Any] = {"max_new_tokens": CHECKED_TOKENS, "do_sample": False, "eos_token_id": contract.eos_id}
+    options |= {"pad_token_id": tokenizer.pad_token_id, "attention_mask": torch.ones_like(ids)}
+    found = model.generate(input_ids=ids, **options)
+    return [int(token) for token in found[0, len(prompt) :]]
 
 
 def first_difference(wanted: list[list[int]], found: list[list[int]]) -> str | None:
     for number, (one, other) in enumerate(zip(wanted, found, strict=True), start=1):
         if one != other:
-            pairs = zip(one, other, strict=False)
-            at = next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(one), len(other)))
-            return f"question {number} differs from token {at + 1} on"
+            same = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False))
+            return f"question {number} differs from token {len(list(same)) + 1} on"
     return None
 
 
 def write(model: Any, tokenizer: Any, adapter: Adapter, contract: PromptContract, draft: Path, dtype: str) -> None:
-    """The folder, aside. Raises BadInput for a full disk."""
-    with Aside(draft):
-        once: dict[int, Any] = {}  # tied weights stay one
-        rounded = {
-            name: once.setdefault(tensor.data_ptr(), tensor.to(getattr(torch, dtype)))
-            for name, tensor in model.state_dict().items()
-        }
-        model.save_pretrained(draft, state_dict=rounded, safe_serialization=True)
-        config = json.loads((draft / "config.json").read_text(encoding="utf-8"))
-        write_atomically(draft / "config.json", json.dumps({**config, "dtype": dtype}, indent=2))
-        tokenizer.save_pretrained(draft)
-        write_atomically(draft / CONTRACT, contract.model_dump_json(indent=1))
-        write_atomically(draft / "README.md", card(adapter, contract, dtype))
-        if llama := licences.of_llama(adapter.base):
-            write_atomically(draft / "NOTICE", f"{llama.notice}\n{llama.link}\n")
+    """Write the draft folder."""
+    shutil.rmtree(draft, ignore_errors=True)
+    kind, once = getattr(torch, dtype), dict[int, Any]()  # tied weights stay one
+    rounded = {name: once.setdefault(t.data_ptr(), t.to(kind)) for name, t in model.state_dict().items()}
+    model.save_pretrained(draft, state_dict=rounded, safe_serialization=True)
+    config = json.loads((draft / "config.json").read_text(encoding="utf-8"))
+    write_atomically(draft / "config.json", json.dumps({**config, "dtype": dtype}, indent=2))
+    tokenizer.save_pretrained(draft)
+    write_atomically(draft / CONTRACT, contract.model_dump_json(indent=1))
+    write_atomically(draft / "README.md", card(adapter, contract, dtype))
+    if llama := llama_licence(adapter.base):
+        write_atomically(draft / "NOTICE", f"{llama.notice}\n{llama.link}\n")
 
 
-class Aside:
-    """A folder that is begun anew, and gone when what is written there fails; a full disk is said in words."""
-
-    def __init__(self, draft: Path):
-        self._draft = draft
-
-    def __enter__(self) -> None:
-        shutil.rmtree(self._draft, ignore_errors=True)
-
-    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
-        if error is None:
-            return
-        shutil.rmtree(self._draft, ignore_errors=True)
+@contextmanager
+def nothing_left(draft: Path) -> Iterator[None]:
+    """Remove the draft if something inside fails. Raises BadInput for a full disk."""
+    try:
+        yield
+    except BaseException as error:
+        shutil.rmtree(draft, ignore_errors=True)
         if is_full_disk(error):
-            raise BadInput(Problem("--to", "the disk is full; nothing was left there.", "Free some space.")) from None
+            raise BadInput.of("--to", "the disk is full; nothing was left there.", "Free some space.") from None
+        raise
 
 
 def card(adapter: Adapter, contract: PromptContract, dtype: str) -> str:
     """README.md of the merged model."""
-    return f"""# {adapter.name}, merged
-
-**For research only.** Not for care, and no output was checked by a clinician.
-
-Base {adapter.base.id} with the adapter {adapter.name} added in, in {dtype}; checked to say what base and adapter say to
-{len(starter.SAMPLE_QUESTIONS)} questions, greedily, {CHECKED_TOKENS} tokens each, in float32. It is asked under the
-contract {contract.style} (prompt_contract.json). Licence of the base: {licences.of_base(adapter.base)}
-"""
+    questions, licence = len(starter.SAMPLE_QUESTIONS), base_licence(adapter.base)
+    checked = {"questions": questions, "tokens": CHECKED_TOKENS, "agreement": f"{AGREEMENT:.0%}"}
+    named = {"name": adapter.name, "base": adapter.base.id, "dtype": dtype, "style": contract.title, "licence": licence}
+    return CARD.substitute(checked, **named)

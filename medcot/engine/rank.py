@@ -1,6 +1,6 @@
-"""One of the processes of a job that has several: `torchrun ... -m medcot.engine.rank JOB_DIR`.
+"""One of the processes of a job that has several: `python -m medcot.engine.rank JOB_DIR`, its number in RANK.
 
-The worker of the job starts these on its own host (together.py); on further hosts people do.
+The worker of the job starts these on its own host (launcher.py); on further hosts people do, with torchrun.
 """
 
 import atexit
@@ -11,48 +11,43 @@ import traceback
 from pathlib import Path
 from typing import NoReturn
 
-from medcot.engine.together import WATCHED, Outcome, Together
-from medcot.engine.worker import explain, opened, work
+from medcot.engine.launcher import WATCHED, Channel
+from medcot.engine.outcome import Outcome, explain
+from medcot.engine.worker import opened, work
 
 
 def main() -> int:
     if os.environ.get(WATCHED):
         threading.Thread(target=end_with_the_worker, daemon=True).start()
     job, run = opened(Path(sys.argv[1]))
-    together = Together(job)
+    channel = Channel(job)
     try:
-        from medcot.engine import world
-        from medcot.engine.memory import peak_memory_gib
+        from medcot.engine import distributed
 
-        world.join()
-        stopped_at = work(job, run, together)
-        if world.is_first():
-            together.say(Outcome(stopped_at=stopped_at, peak_memory_gib=peak_memory_gib()))
-        world.leave()
+        distributed.init()
+        outcome = work(job, run, channel)
+        if distributed.is_main_process():
+            channel.write_outcome(outcome)
+        distributed.destroy()
         return 0
     except BaseException as error:  # noqa: BLE001  # the worker turns it into a `failed` event
         traceback.print_exc()
-        together.say(failure(error, evaluating=job is not run))
+        channel.write_outcome(Outcome(failure=explain(error, evaluating=job is not run)))
         return 1
 
 
-def failure(error: BaseException, *, evaluating: bool) -> Outcome:
-    message, hint, bad_input = explain(error, evaluating=evaluating)
-    return Outcome(error=message, hint=hint, bad_input=bad_input)
-
-
 def end_with_the_worker() -> None:
-    """The worker holds the other end of the standard input for as long as it lives."""
-    os.read(sys.stdin.fileno(), 1)  # unbuffered: a buffer's lock, held here, would break the interpreter's own end
+    """Exit when the worker is gone, which holds the other end of standard input."""
+    os.read(sys.stdin.fileno(), 1)  # unbuffered: a buffer's lock, held here, would break the interpreter's shutdown
     os._exit(1)
 
 
 def end(code: int) -> NoReturn:
-    """Past the interpreter's own end, where a thread of gloo that still lives aborts a process that has done its work.
+    """Exit without interpreter shutdown, where a live gloo thread can abort the process.
 
     It happens rarely: "terminate called without an active exception", pytorch/pytorch#190489.
     """
-    atexit._run_exitfuncs()  # temporary folders go, as at any end
+    atexit._run_exitfuncs()  # removes temporary folders
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)

@@ -4,7 +4,6 @@ It writes no file, but for the compiler's own cache of kernels. It holds the dev
 and gives both back when it has been idle or when a job waits.
 """
 
-import gc
 import os
 import queue
 import sys
@@ -14,20 +13,22 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
-from medcot import messages as m
-from medcot.engine.worker import explain
-from medcot.errors import BadInput, Busy, WorkerFailed
-from medcot.events import AnyEvent, Progress, Warned
-from medcot.jobs import CHAT, Slot, waiting_jobs
-from medcot.prompts import PromptContract
-from medcot.runs import RunStore
+from medcot.errors import IN_WORDS, Busy, Failure, WorkerFailed
+from medcot.prompts.contract import PromptContract
+from medcot.runs.events import AnyEvent, Progress, Report, Warned
+from medcot.runs.store import RunStore
+from medcot.workers import protocol as m
+from medcot.workers.jobs import CHAT
+from medcot.workers.slot import Slot, waiting_jobs
 
 if TYPE_CHECKING:
-    from medcot.engine.replying import Pair
+    from medcot.engine.answer.chat import LocalPair, ServerPair
+
 
 IDLE_SECONDS = 300.0
+JOB_WAITS = "a job waits for the device"
 
 
 class Service:
@@ -36,19 +37,23 @@ class Service:
         self.requests: queue.Queue[m.Request | None] = queue.Queue()
         self.cancelled: set[str] = set()
         self.slot: Slot | None = None
-        self.pair: Pair | None = None
+        self.pair: LocalPair | ServerPair | None = None
+        self.last_load: m.LoadRequest | None = None  # what was loaded, perhaps given back since
 
-    def send(self, reply: m.Reply) -> None:
+    def send(self, reply: m.AnyReply) -> None:
         self.out.write(reply.model_dump_json() + "\n")
         self.out.flush()
 
+    def fail(self, request_id: str, error: Exception) -> None:
+        self.send(m.Failed(id=request_id, **dict(Failure.of(error))))
+
     def read(self, source: TextIO) -> None:
-        """In a thread of its own, so that a cancellation is seen while an answer is under way."""
+        """Run in a thread, so that a cancellation is seen while an answer is under way."""
         for line in source:
             try:
                 request = m.REQUEST.validate_json(line)
             except ValidationError as error:
-                self.send(m.Problems(id="", problems=[f"Not a request: {error}"]))
+                self.fail("", WorkerFailed(f"Not a request: {error}"))
                 continue
             if isinstance(request, m.CancelRequest):
                 self.cancelled.add(request.id)
@@ -62,117 +67,101 @@ class Service:
             try:
                 request = self.requests.get(timeout=1.0)
             except queue.Empty:
-                idle = time.monotonic() - last_used
                 if self.slot and waiting_jobs(self.store):
-                    self.unload("", "a job waits for the device")
-                elif self.pair and idle > self.idle_seconds:
+                    self.unload("", JOB_WAITS)
+                elif self.pair and time.monotonic() - last_used > self.idle_seconds:
                     self.unload("", f"nobody asked for {self.idle_seconds:.0f} seconds")
                 continue
             if request is None:
                 return
             try:
                 self.handle(request)
-            except BadInput as bad:
-                self.send(m.Problems(id=request.id, kind="input", problems=[str(p) for p in bad.problems]))
-            except Busy as busy:
-                self.send(m.Problems(id=request.id, kind="busy", problems=[str(busy)]))
-            except WorkerFailed as failed:
-                self.send(m.Problems(id=request.id, problems=[str(failed)]))
             except Exception as error:  # noqa: BLE001  # one failed request must not end the others
-                traceback.print_exc()
-                self.send(m.Problems(id=request.id, problems=[explain(error)[0]]))
+                if not isinstance(error, IN_WORDS):
+                    traceback.print_exc()
+                self.fail(request.id, error)
             self.cancelled.discard(request.id)
             last_used = time.monotonic()
 
     def handle(self, request: m.Request) -> None:
-        if isinstance(request, m.LoadRequest):
-            self.load(request)
-        elif isinstance(request, m.ConnectRequest):
-            self.connect(request)
-        elif isinstance(request, m.AskRequest):
-            self.ask(request)
-        elif isinstance(request, m.UnloadRequest):
-            self.unload(request.id, "on request")
-        elif isinstance(request, m.PlanRequest):
-            from medcot.engine.planning import plan
+        warnings: list[str] = []
 
-            self.send(m.Result(id=request.id, value=plan(request.settings, StageReport(self, request.id))))
-        elif isinstance(request, m.TokensRequest):
-            from medcot.engine.auditing import tokens
+        def report(event: AnyEvent) -> None:
+            if isinstance(event, Progress):
+                self.send(m.Loading(id=request.id, stage=event.stage))
+            elif isinstance(event, Warned):
+                warnings.append(event.message)
 
-            found = tokens(request.settings, request.record, StageReport(self, request.id))
-            self.send(m.Result(id=request.id, value=found))
-        elif isinstance(request, m.ExportRequest):
-            from medcot.engine.export import export
+        match request:
+            case m.LoadRequest():
+                self.load(request, report, warnings)
+            case m.ConnectRequest():
+                self.connect(request)
+            case m.AskRequest():
+                self.ask(request, report)
+            case m.UnloadRequest():
+                self.last_load = None
+                self.unload(request.id, "on request")
+            case _:
+                self.send(m.Result(id=request.id, value=result_of(request, report).model_dump()))
 
-            made = export(request.adapter, request.target, StageReport(self, request.id))
-            self.send(m.Result(id=request.id, value=made))
-        elif isinstance(request, m.DeviceRequest):
-            self.send(m.Result(id=request.id, value=torch_device()))
+    def require_no_job_waits(self) -> None:
+        """Raise Busy if a job waits: between two questions it goes first."""
+        if waiting_jobs(self.store):
+            self.unload("", JOB_WAITS)
+            raise Busy("A training or an evaluation has been waiting for the device and goes first. Ask again later.")
 
-    def load(self, request: m.LoadRequest) -> None:
-        adapter = request.adapter
+    def load(self, request: m.LoadRequest, report: Report, warnings: list[str]) -> None:
+        """Load an adapter on its base; `warnings` are those that `report` has been given by the end."""
+        self.require_no_job_waits()
         self.free()
+        self.last_load = None
         slot = Slot(self.store.root)
         if not slot.try_acquire(CHAT):
             raise Busy(slot.busy())
         self.slot = slot
         try:
             self.send(m.Loading(id=request.id, stage="Loading the libraries"))
-            from medcot.engine import backends
-            from medcot.engine.opening import open_decoder
-            from medcot.engine.replying import LocalPair
+            from medcot.engine.answer.chat import LocalPair
+            from medcot.engine.answer.load import open_decoder
+            from medcot.engine.backends.peft import PeftBackend
 
-            backend = backends.for_generation()
-            report = StageReport(self, request.id)
+            adapter, backend = request.adapter, PeftBackend()
             decoder = open_decoder(adapter, backend, report, max_length=4096)
             if request.for_many:
                 report(Progress(stage="Preparing the decode"))
                 decoder.warm_up()
-            self.pair = LocalPair(decoder)
-            self.send(
-                m.Loaded(
-                    id=request.id,
-                    run=adapter.name,
-                    model=adapter.base.id,
-                    device=backend.device(),
-                    follow_ups=decoder.contract.style == "chat",
-                    warnings=report.warnings,
-                )
-            )
+            self.pair, self.last_load = LocalPair(decoder), request
+            named = {"run": adapter.name, "model": adapter.base.id, "device": backend.device()}
+            follow_ups = decoder.contract.rules.follow_ups
+            self.send(m.Loaded(id=request.id, **named, follow_ups=follow_ups, warnings=warnings))
         except BaseException:
             self.free()
             raise
 
     def connect(self, request: m.ConnectRequest) -> None:
-        """A server answers in place of a model here: nothing is loaded, and the device stays free."""
+        """Use a server in place of a model here: nothing is loaded, and the device stays free."""
         self.free()
+        self.last_load = None
         self.send(m.Loading(id=request.id, stage=f"Asking {request.endpoint.url} for its models"))
-        from medcot.engine.replying import ServerPair
+        from medcot.engine.answer.chat import ServerPair
 
         contract = PromptContract(style=request.style, system=None, template_hash=None, eos_id=-1, eos_token="")
         self.pair = ServerPair(request.endpoint, contract)
-        self.send(
-            m.Loaded(
-                id=request.id,
-                run=request.name,
-                model=f"{request.endpoint.base}, {request.endpoint.tuned}",
-                device=f"the server at {request.endpoint.url}",
-                remote=True,
-                follow_ups=request.style == "chat",
-            )
-        )
+        named = {"run": request.name, "model": f"{request.endpoint.base}, {request.endpoint.tuned}"}
+        named["device"] = f"the server at {request.endpoint.url}"
+        self.send(m.Loaded(id=request.id, **named, remote=True, follow_ups=contract.rules.follow_ups))
 
-    def ask(self, request: m.AskRequest) -> None:
+    def ask(self, request: m.AskRequest, report: Report) -> None:
+        if self.pair is None and self.last_load:  # it was given back while the question was on its way
+            self.load(self.last_load, report, [])
+        elif self.slot:  # else a server answers, or nothing is loaded
+            self.require_no_job_waits()
         if self.pair is None:
-            self.send(m.Problems(id=request.id, problems=["No model is loaded. Choose a run first."]))
-            return
+            raise WorkerFailed("No model is loaded. Choose a run first.")
         began = time.monotonic()
 
-        def send(base: str, tuned: str, rate: float) -> None:
-            self.send(m.Piece(id=request.id, base=base, tuned=tuned, tokens_per_second=rate))
-
-        answers = self.pair.answer(request, send, lambda: request.id in self.cancelled)
+        answers = self.pair.answer(request, self.send, lambda: request.id in self.cancelled)
         self.send(m.Answered(id=request.id, **answers, seconds=time.monotonic() - began))
 
     def unload(self, request_id: str, reason: str) -> None:
@@ -180,48 +169,37 @@ class Service:
         self.send(m.Unloaded(id=request_id, reason=reason))
 
     def free(self) -> None:
-        """Give the memory and the slot back."""
+        """Release the memory and the slot."""
         if self.pair:
             self.pair.close()
         self.pair = None
         if self.slot:
-            import torch
+            from medcot.engine.distributed import free_memory
 
-            gc.collect()
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
+            free_memory()
             self.slot.release()
             self.slot = None
 
 
-class StageReport:
-    """Passes stages on to whoever asked, and gathers warnings."""
+def result_of(request: m.Request, report: Report) -> BaseModel:
+    """The answer to a request that is answered by a Result."""
+    match request:
+        case m.PlanRequest():
+            from medcot.engine.train.audit import plan
 
-    def __init__(self, service: Service, request_id: str):
-        self._service, self._id = service, request_id
-        self.warnings: list[str] = []
+            return plan(request.settings, report)
+        case m.TokensRequest():
+            from medcot.engine.train.audit import tokens
 
-    def __call__(self, event: AnyEvent) -> None:
-        if isinstance(event, Progress):
-            self._service.send(m.Loading(id=self._id, stage=event.stage))
-        elif isinstance(event, Warned):
-            self.warnings.append(event.message)
+            return tokens(request.settings, request.record, report)
+        case m.ExportRequest():
+            from medcot.engine.export import export
 
+            return export(request, report)
+        case _:
+            from medcot.engine.models import torch_device
 
-def torch_device() -> dict[str, object]:
-    """What torch sees, for `medcot doctor`."""
-    import torch
-
-    from medcot.engine.backends.peft import compute_dtype
-
-    cuda = torch.cuda.is_available()
-    return {
-        "cuda": cuda,
-        "cuda_version": torch.version.cuda,
-        "gpus": torch.cuda.device_count() if cuda else 0,
-        "compute_dtype": str(compute_dtype("auto")).removeprefix("torch."),
-        "threads": torch.get_num_threads(),
-    }
+            return torch_device()
 
 
 def main() -> int:

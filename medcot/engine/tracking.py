@@ -1,82 +1,73 @@
-"""Weights & Biases, where settings ask for it: what a worker reports goes there too; the run directory is the record.
+"""Weights & Biases, if settings ask for it: a copy of what a worker reports; the run directory is the record.
 
-Whatever that service does, the job goes on: without a key, or when the service is away, it is logged into the run's own
+Whatever that service does, the job goes on: without a key, or if the service is away, it is logged into the run's
 folder for a later `wandb sync`. Training and evaluations of a run share one W&B run, whose id is the run's. Only
-settings, losses and figures are sent: no code, no repository, no console, no machine.
+settings, losses and figures are sent: no code, repository, console or machine.
 """
 
 import contextlib
 import os
-import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from medcot.engine import world
+from pydantic import ValidationError
+
+from medcot.engine import distributed, without_wandb
 from medcot.errors import first_line
-from medcot.evaluating.table import csv_text, is_choice
-from medcot.events import AnyEvent, Report, Step, Validation, Warned
-from medcot.runs import Run
+from medcot.evaluation.summary import Summary, csv_text
+from medcot.runs.events import AnyEvent, Report, Step, Validation, Warned
+from medcot.runs.run import Run
 from medcot.settings import RunSettings
 
 CONNECT_SECONDS = 5.0
-INIT_SECONDS = 30.0
-FINISH_SECONDS = 60.0
-NOTHING_BUT_WHAT_IS_LOGGED: dict[str, Any] = {
-    "console": "off",
-    "disable_code": True,
-    "disable_git": True,
-    "save_code": False,
-    "silent": True,
-    "symlink": False,
-    "x_disable_machine_info": True,
-    "x_disable_meta": True,
-    "x_disable_stats": True,
-    "x_save_requirements": False,
-}
+OF_A_STEP = ("loss", "learning_rate", "grad_norm", "epoch", "tokens_seen", "tokens_per_second")
+ON = ("disable_code", "disable_git", "silent", "x_disable_machine_info", "x_disable_meta", "x_disable_stats")
+OFF = ("save_code", "symlink", "x_save_requirements")
+OF_WANDB = "WANDB_"  # how the names of its variables begin
+PATIENCE = {"init_timeout": 30.0, "finish_timeout": 60.0, "finish_timeout_raises": True}
+NOTHING_BUT_WHAT_IS_LOGGED: dict[str, Any] = {"console": "off", **dict.fromkeys(ON, True), **dict.fromkeys(OFF, False)}
 
 
 @contextlib.contextmanager
 def follow(run: Run, settings: RunSettings, report: Report) -> Iterator["Tracker"]:
-    """A report that also goes to W&B where settings ask for it. Entered before trl is imported: trl looks for wandb.
-
-    Raises nothing of W&B's: what goes wrong there is a warning.
-    """
-    if not settings.tracking.wandb or os.environ.get("WANDB_MODE") == "disabled" or not world.is_first():
-        sys.modules.setdefault("wandb", None)  # type: ignore[arg-type]  # half a second of imports for nothing
+    """A report that also goes to W&B if settings ask for it; its errors become warnings. Enter before importing trl."""
+    if not settings.tracking.wandb or os.environ.get("WANDB_MODE") == "disabled" or not distributed.is_main_process():
+        without_wandb()
         yield Tracker(report, None, run.path)
         return
-    tracker = Tracker(report, _open(run, settings, report), run.path)
+    early: list[AnyEvent] = []  # reported after the job's first event, at which a reader starts over
+    tracker = Tracker(report, _open(run, settings, lambda event: early.append(event)), run.path, early)
+    code = 0
     try:
         yield tracker
-    except BaseException as error:
-        tracker.close(exit_code=int(isinstance(error, Exception)))  # a stop is no failure
+    except Exception:
+        code = 1
         raise
-    tracker.close(exit_code=0)
+    finally:  # a stop, which is no Exception, is no failure
+        tracker.close(code)
 
 
 class Tracker:
-    """Hands events on, and their figures to a W&B run where there is one."""
+    """Passes events on, and their figures to a W&B run if there is one."""
 
-    def __init__(self, report: Report, logged: Any, folder: Path):
-        self._report, self._logged, self._folder = report, logged, folder
+    def __init__(self, report: Report, logged: Any, folder: Path, early: Sequence[AnyEvent] = ()):
+        self._report, self._logged, self._folder, self._early = report, logged, folder, list(early)
 
     def __call__(self, event: AnyEvent) -> None:
-        self._report(event)
+        for each in (event, *self._early):
+            self._report(each)
+        self._early = []
         if figures := row(event):
             self._try(lambda: self._logged.log(figures))
 
-    def figures(self, summary: Mapping[str, Any]) -> None:
-        """An evaluation's summary.json, beside the training's curves, and its table as CSV text.
-
-        Multiple choice goes under a name of its own, so that neither measure takes the other's place.
-        """
-        name = "choice" if is_choice(summary) else "evaluation"
-        found = flat({name: {**summary, "table": csv_text(summary)}})
+    def figures(self, summary: Summary) -> None:
+        """Log summary.json beside the training's curves, and its table as CSV text, under the measure's name."""
+        found = flat({summary.measure.tracked_as: {**summary.as_json(), "table": csv_text(summary)}})
         self._try(lambda: self._logged.summary.update(found))
 
-    def close(self, exit_code: int) -> None:
-        self._try(lambda: self._logged.finish(exit_code=exit_code))
+    def close(self, code: int) -> None:
+        self._try(lambda: self._logged.finish(exit_code=code))
         self._logged = None
 
     def _try(self, action: Any) -> None:
@@ -84,56 +75,58 @@ class Tracker:
             return
         try:
             action()
-        except failures() as error:
+        except Exception as error:  # noqa: BLE001  # whatever that service does, the job goes on
             self._logged = None
-            self._report(
-                Warned(
-                    message=f"Weights & Biases did not take everything ({first_line(error)[:200]}). "
-                    f"This run's own record is complete. What W&B's files hold can be sent later: wandb sync "
-                    f"{self._folder / 'wandb'}/*run-*"
-                )
-            )
-
-
-def failures() -> tuple[type[BaseException], ...]:
-    """What wandb raises where its service, its helper process or its disk is gone."""
-    import wandb
-    from wandb.sdk.mailbox import HandleAbandonedError, MailboxClosedError
-
-    return (wandb.Error, OSError, TimeoutError, HandleAbandonedError, MailboxClosedError)
+            lost = f"Weights & Biases did not take everything ({_words(error)}). This run's own record is complete."
+            later = f"What W&B's files hold can be sent later: wandb sync {self._folder / 'wandb'}/*run-*"
+            self._report(Warned(message=f"{lost} {later}"))
 
 
 def _open(run: Run, settings: RunSettings, report: Report) -> Any:
-    """A W&B run, online where there is a key and the service answers, else offline; None where not even that works."""
-    # Not in the user's home; nor does W&B's own error reporting call anybody.
-    os.environ.setdefault("WANDB_CACHE_DIR", str(run.path / "wandb" / "cache"))
-    os.environ.setdefault("WANDB_DATA_DIR", str(run.path / "wandb" / "data"))
-    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
-    os.environ.setdefault("WANDB_PROGRAM", "medcot")  # else the path of the worker's file
-    import wandb
-
+    """A W&B run, online with a key and an answering service, else offline; None if not even that works."""
+    folder = run.path / "wandb"
+    _set_variables(folder)
+    reason: str | None = None
     try:
-        if reason := _offline_because(wandb):
-            report(Warned(message=f"Weights & Biases: {reason}; logging into {run.path / 'wandb'} for `wandb sync`."))
-            return _init(wandb, run, settings, "offline")
+        import wandb
+
         try:
-            return _init(wandb, run, settings, "online")
-        except failures() as error:
-            wandb.teardown()
-            report(
-                Warned(
-                    message=f"Weights & Biases did not accept the run ({first_line(error)[:200]}); "
-                    f"logging into {run.path / 'wandb'} for `wandb sync`."
-                )
-            )
-            return _init(wandb, run, settings, "offline")
-    except failures() as error:
-        report(Warned(message=f"Weights & Biases is left out: {first_line(error)[:200]}."))
+            if not (reason := _offline_because(wandb)):
+                return _init(wandb, run, settings, "online")
+        except Exception as error:  # noqa: BLE001  # a key, an address or a mode that is none, or the service's refusal
+            reason = f"it did not accept the run ({_words(error)})"
+            with contextlib.suppress(Exception):
+                wandb.teardown()
+            for name in [name for name in os.environ if name.startswith(OF_WANDB)]:
+                del os.environ[name]  # files need none of them, and would be refused for the same one
+            _set_variables(folder)
+        logged = _init(wandb, run, settings, "offline")
+        report(Warned(message=f"Weights & Biases: {reason}; logging into {folder} for `wandb sync`."))
+        return logged
+    except Exception as error:  # noqa: BLE001
+        reasons = "; ".join(filter(None, (reason, _words(error))))
+        report(Warned(message=f"Weights & Biases is left out: {reasons}."))
         return None
 
 
+def _set_variables(folder: Path) -> None:
+    os.environ.setdefault("WANDB_CACHE_DIR", str(folder / "cache"))  # not in the user's home
+    os.environ.setdefault("WANDB_DATA_DIR", str(folder / "data"))
+    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
+    os.environ.setdefault("WANDB_PROGRAM", "medcot")  # else the path of the worker's file
+
+
+def _words(error: Exception) -> str:
+    """What an error says, in at most 200 letters and without the key."""
+    said = first_line(error)
+    if isinstance(error, ValidationError):
+        said = "; ".join(f"{OF_WANDB}{'_'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors())
+    key = os.environ.get("WANDB_API_KEY", "").strip()
+    return (said.replace(key, "...") if key else said)[:200].rstrip(".")
+
+
 def _offline_because(wandb: Any) -> str | None:
-    """Why nothing is sent now, or None."""
+    """The reason why nothing can be sent now, or None."""
     import httpx
 
     if os.environ.get("WANDB_MODE") in ("offline", "dryrun"):
@@ -151,47 +144,33 @@ def _offline_because(wandb: Any) -> str | None:
 def _init(wandb: Any, run: Run, settings: RunSettings, mode: str) -> Any:
     tracking = settings.tracking
     logged = wandb.init(
-        project=tracking.project,
-        entity=tracking.entity,
+        **tracking.model_dump(include={"project", "entity"}),
         name=tracking.run_name or run.id,
         id=run.id,
         resume="allow" if mode == "online" else None,
         mode=mode,
         dir=str(run.path),
         config=settings.model_dump(mode="json"),
-        settings=wandb.Settings(
-            **NOTHING_BUT_WHAT_IS_LOGGED,
-            init_timeout=INIT_SECONDS,
-            finish_timeout=FINISH_SECONDS,
-            finish_timeout_raises=True,
-        ),
+        settings=wandb.Settings(**NOTHING_BUT_WHAT_IS_LOGGED, **PATIENCE),
     )
     logged.define_metric("*", step_metric="step")  # a resumed run goes back to its checkpoint, W&B's own count does not
     return logged
 
 
-def row(event: AnyEvent) -> dict[str, Any]:
-    """What W&B gets of an event; nothing of most."""
+def row(event: AnyEvent) -> dict[str, float]:
+    """Pick the figures that W&B gets of an event; of most events none."""
     if isinstance(event, Step):
-        figures = {
-            "train/loss": event.loss,
-            "train/learning_rate": event.learning_rate,
-            "train/grad_norm": event.grad_norm,
-            "train/epoch": event.epoch,
-            "train/tokens_seen": event.tokens_seen,
-            "train/tokens_per_second": event.tokens_per_second,
-            "gpu_memory_gib": event.gpu_memory_gib,
-            "progress": event.step / event.total_steps,
-        }
-        return {"step": event.step, **{k: v for k, v in figures.items() if v is not None}}
+        figures = {f"train/{name}": value for name in OF_A_STEP if (value := getattr(event, name)) is not None}
+        progress = event.step / event.total_steps
+        return {"step": event.step, "gpu_memory_gib": event.gpu_memory_gib, "progress": progress, **figures}
     if isinstance(event, Validation):
         return {"step": event.step, "validation/loss": event.loss}
     return {}
 
 
 def flat(nested: Mapping[str, Any], above: str = "") -> dict[str, float | int | str]:
-    """{"a": {"b": 1}} as {"a/b": 1}; lists and missing values are left out."""
-    found: dict[str, float | int | str] = {}
+    """Flatten {"a": {"b": 1}} to {"a/b": 1}, without lists and missing values."""
+    found = dict[str, float | int | str]()
     for name, value in nested.items():
         if isinstance(value, Mapping):
             found |= flat(value, f"{above}{name}/")

@@ -1,7 +1,7 @@
 """A job's child process: `python -m medcot.engine.worker JOB_DIR`.
 
 The one place that turns any exception into a `failed` event. It reads its input to the end before it does anything, so
-that whoever started it has its pid on record first; then it waits for the slot, without having loaded a model library.
+that its starter can record its pid first; then it waits for the slot, without having loaded a model library.
 """
 
 import contextlib
@@ -14,28 +14,22 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 
-from medcot.engine import together
-from medcot.engine.memory import OutOfMemory, is_out_of_memory, peak_memory_gib
-from medcot.errors import BadInput, is_full_disk
-from medcot.events import AnyEvent, Failed, Finished, Report, Started, Stopped
-from medcot.jobdirs import JobDir
-from medcot.jobs import wait_for_slot
-from medcot.runs import Evaluation, Run, RunStore
-
-
-class StopRequested(BaseException):
-    """Not an Exception, so that no library's `except Exception` swallows it."""
-
-    def __init__(self, step: int = 0):
-        self.step = step
+from medcot.engine import launcher
+from medcot.engine.outcome import Outcome, StopRequested, StopSignal, explain
+from medcot.hub import SETTINGS
+from medcot.runs import liveness
+from medcot.runs.events import Failed, Finished, Started, Stopped
+from medcot.runs.job_dir import JobDir
+from medcot.runs.run import Evaluation, Run
+from medcot.runs.store import RunStore
+from medcot.workers.slot import wait_for_slot
 
 
 class Stop:
-    """SIGTERM as a wish. It ends what is under way at once, except inside `graceful`, where it only raises a flag."""
+    """SIGTERM handler. Raises StopRequested at once; inside `graceful()` it only sets `requested`."""
 
     def __init__(self, job: JobDir):
-        self.requested = False
-        self._graceful = False
+        self.requested = self._graceful = False
         self._job = job
 
     def __call__(self, _signal: int, _frame: FrameType | None) -> None:
@@ -48,11 +42,10 @@ class Stop:
             raise StopRequested
 
     @contextlib.contextmanager
-    def graceful(self) -> Iterator["Stop"]:
-        """While inside, the work itself looks at `requested` and ends when it can be continued."""
+    def graceful(self) -> Iterator[None]:
         self._graceful = True
         try:
-            yield self
+            yield
         finally:
             self._graceful = False
 
@@ -60,8 +53,8 @@ class Stop:
 def main() -> int:
     sys.stdin.read()
     job, run = opened(Path(sys.argv[1]))
+    liveness.keep_touching(job.path)
     stop = Stop(job)
-    started = time.monotonic()
     try:
         signal.signal(signal.SIGTERM, stop)
         slot = wait_for_slot(RunStore(run.path.parent), job, run)
@@ -70,110 +63,64 @@ def main() -> int:
                 return 0  # another worker was started for this job since; it goes on
             job.end_half_line()
             job.write_status("running")
-            peak = alone_or_together(job, run, stop)
+            before, began = job.worked_seconds(), time.monotonic()
+            if (count := job.processes()) == 1:
+                outcome = work(job, run, stop)
+            else:
+                with stop.graceful():
+                    outcome = launcher.run(job, count, stop)
         finally:
             slot.release()
-        job.append(Finished(seconds=time.monotonic() - started, peak_memory_gib=peak))
-        job.write_status("finished")
-        return 0
-    except StopRequested as stopped:
-        with contextlib.suppress(OSError):
-            job.append(Stopped(step=stopped.step))
-        job.write_status("stopped")
-        return 0
+        if outcome.failure is None and outcome.stopped_at is None:
+            seconds = before + time.monotonic() - began
+            job.append(Finished(seconds=seconds, peak_memory_gib=outcome.peak_memory_gib))
+            job.write_status("finished")
+            return 0
+    except StopRequested:
+        outcome = Outcome(stopped_at=0)
     except BaseException as error:  # noqa: BLE001  # the last place that can say why
         with contextlib.suppress(OSError):  # the log may lie on a disk that is full
             traceback.print_exc()
-        message, hint, bad_input = explain(error, evaluating=job is not run)
-        with contextlib.suppress(OSError):
-            job.end_half_line()
-            job.append(Failed(error=message, hint=hint))
-        with contextlib.suppress(OSError):
-            job.write_status("failed", error=message, hint=hint, bad_input=bad_input)
-        return 1
+        outcome = Outcome(failure=explain(error, evaluating=job is not run))
+    failure = outcome.failure
+    with contextlib.suppress(OSError):
+        job.end_half_line()
+        job.append(Failed(error=failure.error, hint=failure.hint) if failure else Stopped(step=outcome.stopped_at or 0))
+    with contextlib.suppress(OSError):
+        job.write_status("failed" if failure else "stopped", failure=failure)
+    return 1 if failure else 0
 
 
 def opened(path: Path) -> tuple[Run | Evaluation, Run]:
     """(job, its run): an evaluation in its run's folder, or the run itself."""
-    if path.parent.name == "evaluation" and (path.parent.parent / "settings.json").is_file():
+    if path.parent.name == "evaluation" and (path.parent.parent / SETTINGS).is_file():
         return Evaluation(path), Run(path.parent.parent)
-    run = Run(path)
-    return run, run
+    return (run := Run(path)), run
 
 
-def alone_or_together(job: Run | Evaluation, run: Run, stop: Stop) -> float:
-    """Do the work in this process, or in as many as the job asks for; returns the peak of memory in GiB.
+def work(job: Run | Evaluation, run: Run, stop: StopSignal) -> Outcome:
+    """Do what this job is for. The heavy imports begin here."""
+    settings, stopped_at = run.settings(), None
+    from medcot.engine import backends, distributed, tracking
 
-    Raises StopRequested where it was stopped before its end.
-    """
-    count = job.processes()
-    if count == 1:
-        stopped_at, peak = work(job, run, stop), peak_memory_gib()
-    else:
-        with stop.graceful():
-            outcome = together.run(job, count, stop)
-        stopped_at, peak = outcome.stopped_at, outcome.peak_memory_gib
-    if stopped_at is not None:
-        raise StopRequested(stopped_at)
-    return peak
-
-
-def work(job: Run | Evaluation, run: Run, stop: Stop | together.Together) -> int | None:
-    """Do what this job is for; returns None, or the step at which it was stopped. The heavy imports begin here."""
-    settings = run.settings()
-    from medcot.engine import backends, tracking, world
-
-    heard: Report = job.append if world.is_first() else unheard
+    heard = job.append if distributed.is_main_process() else lambda event: None
     with tracking.follow(run, settings, heard) as report:
         if isinstance(job, Evaluation):
-            backend = backends.for_generation()
-            from medcot.engine import evaluation
+            from medcot.engine.backends.peft import PeftBackend
+            from medcot.engine.evaluate import evaluate
 
-            report(Started(job="evaluate", device=backend.device()))
-            evaluation.evaluate(run, job, job.order(), backend, report)
-            if world.is_first():
-                report.figures(job.summary() or {})
-            return None
-        backend = backends.for_training(settings)
-        from medcot.engine import training  # after the backend: Unsloth has to be imported before transformers
+            decoding = PeftBackend()
+            report(Started(job="evaluate", device=decoding.device()))
+            evaluate(run, job, job.order(), decoding, report)
+            if distributed.is_main_process() and (summary := job.summary()):
+                report.figures(summary)
+        else:
+            backend = backends.for_training(settings)
+            from medcot.engine.train import training
 
-        report(Started(job="train", device=backend.device()))
-        return training.train(run, settings, backend, report, stop)
-
-
-def unheard(event: AnyEvent) -> None:
-    """How a process reports that is not the first of its job."""
-
-
-def explain(error: BaseException, *, evaluating: bool = False) -> tuple[str, str, bool]:
-    """What went wrong and what to do next, for a person; and whether it is bad input."""
-    if isinstance(error, together.ProcessFailed):
-        return str(error), error.hint, error.bad_input
-    return *in_words(error, evaluating=evaluating), isinstance(error, BadInput)
-
-
-def in_words(error: BaseException, *, evaluating: bool) -> tuple[str, str]:
-    text = f"{type(error).__name__}: {str(error).strip()}"[:600]
-    if isinstance(error, BadInput):
-        return str(error), "Mend this and start again."
-    if isinstance(error, FloatingPointError):
-        return str(error), (
-            "Start a new run with a lower training.learning_rate or more training.warmup_steps. "
-            "The last good checkpoint is kept."
-        )
-    if is_out_of_memory(error) and evaluating:
-        return text, "Ask fewer at once: medcot evaluate RUN --set evaluation.batch_size=8"
-    if isinstance(error, OutOfMemory):
-        return str(error), (
-            "Lower training.micro_batch if it is above 1, shorten training.max_length, set "
-            "training.gradient_checkpointing=true or model.quantization=4bit, "
-            "or choose a smaller model."
-        )
-    if is_out_of_memory(error):
-        return text, "Halve training.micro_batch and double training.accumulation, or shorten training.max_length."
-    if is_full_disk(error):
-        return text, "The disk is full: free some space, then continue the run with --resume."
-    return text, "The whole traceback is at the end of worker.log."
+            report(Started(job="train", device=backend.device()))
+            stopped_at = training.train(run, settings, backend, report, stop)
+    return Outcome(stopped_at=stopped_at, peak_memory_gib=distributed.peak_memory_gib())
 
 
 if __name__ == "__main__":

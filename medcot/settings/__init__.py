@@ -1,47 +1,34 @@
-"""What a run is: `sections` says it field by field, `building` makes it from plain values."""
+"""What a run is: its fields (`schema`), settings from plain values (`build`), what a name means (`names`)."""
 
-from medcot.settings.building import BadSettings, build, cautions, conflicts, differences, field_paths, value_at
-from medcot.settings.sections import (
+from medcot.settings.build import (
+    BadSettings,
+    backend_for,
+    backend_problem,
+    build,
+    cautions,
+    endless_warmup,
+    fields,
+    message_of,
+)
+from medcot.settings.names import (
     DATA_SUFFIXES,
-    NAME_LENGTH,
+    HUB_NAME,
+    PACKED,
     STARTER,
+    data_suffix,
+    is_folder,
+    is_local_data,
+    is_local_model,
+    is_path,
+)
+from medcot.settings.schema import (
+    BACKENDS,
     DataSettings,
     EvaluationSettings,
     LoraSettings,
     ModelSettings,
     PromptSettings,
+    PromptStyle,
     RunSettings,
-    Section,
-    TrackingSettings,
     TrainingSettings,
-    is_folder,
-    is_local_data,
-    is_local_model,
-    plain_name,
 )
-
-__all__ = [
-    "DATA_SUFFIXES",
-    "NAME_LENGTH",
-    "STARTER",
-    "BadSettings",
-    "DataSettings",
-    "EvaluationSettings",
-    "LoraSettings",
-    "ModelSettings",
-    "PromptSettings",
-    "RunSettings",
-    "Section",
-    "TrackingSettings",
-    "TrainingSettings",
-    "build",
-    "cautions",
-    "conflicts",
-    "differences",
-    "field_paths",
-    "is_folder",
-    "is_local_data",
-    "is_local_model",
-    "plain_name",
-    "value_at",
-]

@@ -1,6 +1,6 @@
 """The page: three tabs over the run directory. No model library is loaded here, and nothing typed is kept."""
 
-from medcot.ui import quick  # noqa: F401  # isort: skip  # has to be what imports gradio first
+from medcot.ui import fast_import  # noqa: F401  # isort: skip  # must be the first to import gradio
 
 import os
 from pathlib import Path
@@ -8,62 +8,50 @@ from typing import Any
 
 import gradio as gr
 
-from medcot import uploads
-from medcot.device import device
-from medcot.runs import RunStore
-from medcot.service import ServiceClient
-from medcot.ui import chat, components, evaluate, guard, space, train
-from medcot.ui.chat.sources import ServerSource
-from medcot.ui.page import TICK_SECONDS, Client, Page
-from medcot.ui.reading import Reader
-from medcot.ui.theme import CSS, theme
+from medcot.data import uploads
+from medcot.ui import components, guard, train
+from medcot.ui.api import Api
+from medcot.ui.chat.tab import ChatTab
+from medcot.ui.evaluate.tab import EvaluateTab
+from medcot.ui.page import Page
+from medcot.ui.sources import Client, ServerSource
+from medcot.ui.theme import CSS, login_message, theme
+from medcot.workers.client import ServiceClient
 
-TABS = (("Train", train), ("Evaluate", evaluate), ("Chat", chat))
-UPLOADS_STAY = 3600  # seconds, in gradio's temporary folder; what a run or an evaluation uses is a copy of its own
+TABS = {"Train": train.build, "Evaluate": EvaluateTab, "Chat": ChatTab}
+FAVICON = Path(__file__).parent / "favicon.svg"
+SESSIONS = 200  # pages whose state is kept at once
+UPLOADS_STAY = 3600  # seconds in gradio's temporary folder; runs and evaluations use copies
 
 
-def build_app(runs_dir: Path, client: Client | None = None, server: ServerSource | None = None) -> Any:
-    """The whole page over one runs folder; `client` is the model's process, `server` what else Chat may ask."""
-    # How soon a closed page is noticed, and its place in line freed; gradio's own 15 seconds are long for those behind.
+def build_app(runs_dir: Path, client: Client | None = None, server: ServerSource | None = None) -> gr.Blocks:
+    """Build the page over one runs folder; `client` is the model's process, `server` what else Chat may ask."""
+    # A closed page is noticed this soon, and its place in line freed; those behind would wait for gradio's 15 seconds.
     os.environ.setdefault("GRADIO_HEARTBEAT_INTERVAL", "1")
-    here, store = device(), RunStore(runs_dir)
-    with gr.Blocks(title="medcot", analytics_enabled=False, delete_cache=(UPLOADS_STAY, UPLOADS_STAY)) as demo:
-        components.block(components.research_line(), elem_classes="mc-sticky")
-        components.block(components.header(here.name, bool(here.gpus)))
+    demo = gr.Blocks(title="medcot", analytics_enabled=False, delete_cache=(UPLOADS_STAY, UPLOADS_STAY))
+    with demo:
+        page = Page(demo, runs_dir, client or ServiceClient(runs_dir.expanduser().resolve()), server)
+        notice = f'<p class="mc-research" role="note">{components.RESEARCH_ONLY}</p>'
+        components.block(notice, elem_classes="mc-sticky")
+        components.block(components.header(page.device.name))
         if guard.on_space():
-            space.build(runs_dir)
-        page = Page(
-            demo,
-            gr.Timer(TICK_SECONDS),
-            store,
-            runs_dir,
-            Reader(store),
-            client or ServiceClient(runs_dir.expanduser().resolve()),
-            here,
-            server,
-        )
-        with gr.Tabs():
-            for title, tab in TABS:
-                with gr.Tab(title):
-                    tab.build(page)
+            guard.build_notices(runs_dir)
+        page.tabs.render()
+        with page.tabs:
+            for title, build in TABS.items():
+                with gr.Tab(title, id=title):
+                    build(page)
+        Api(page)
         page.watch()
     guard.guard(demo)
-    demo.api_open = False  # as demo.queue(api_open=False) would, which builds the whole server once more
+    demo.state_session_capacity = SESSIONS
+    demo.api_open = False  # like demo.queue(api_open=False), which would build the whole server a second time
     return demo
 
 
-def launch_arguments() -> dict[str, Any]:
-    """For `launch`: the look, and everything off that would store, report or publish what passes through the page."""
-    return {
-        "theme": theme(),
-        "css": CSS,
-        "footer_links": [],
-        "run_history": False,
-        "enable_monitoring": False,
-        "ssr_mode": False,
-        "mcp_server": False,
-        "show_error": False,
-        "share": False,
-        "pwa": False,
-        "max_file_size": uploads.MOST_BYTES,
-    }
+def mount(web: Any, page: gr.Blocks, **where: Any) -> None:
+    """Serve the page at the root of `web`, with what would store, report or publish its contents switched off."""
+    off = ("run_history", "enable_monitoring", "ssr_mode", "mcp_server", "show_error", "pwa")
+    look: dict[str, Any] = {"theme": theme(), "css": CSS, "favicon_path": str(FAVICON), "footer_links": []}
+    limits = {"auth_message": login_message(), "max_file_size": uploads.MOST_BYTES, **dict.fromkeys(off, False)}
+    gr.mount_gradio_app(web, page, path="/", **look, **limits, **where)

@@ -1,4 +1,4 @@
-"""What other programs may call by name, through gradio_client. Everything else is the page's own."""
+"""The endpoints that other programs may call by name, through gradio_client. Everything else belongs to the page."""
 
 from typing import Any
 
@@ -6,49 +6,61 @@ import gradio as gr
 from gradio.events import api as endpoint
 
 from medcot import safety
-from medcot.adapters import of_run
+from medcot.adapters.open import of_run
 from medcot.errors import BadInput
-from medcot.service import new_id
 from medcot.settings import EvaluationSettings
-from medcot.ui.chat.conversation import Conversation, Question
-from medcot.ui.chat.sources import AdapterSource
+from medcot.ui.conversation import Question
+from medcot.ui.guard import visitor_may
 from medcot.ui.page import Page
+from medcot.ui.sessions import when_closed
+from medcot.ui.sources import AdapterSource
+from medcot.workers.protocol import new_id
+
+Json = dict[str, Any]  # one object of an answer; gradio reads this type to say in its API page what comes back
 
 
 class Api:
-    def __init__(self, page: Page, conversation: Conversation):
-        self.page, self.conversation = page, conversation
+    """Programs and the Chat tab share one conversation: the model answers their questions one after the other."""
+
+    def __init__(self, page: Page):
+        self.page, self.conversation = page, page.conversation
         self._asking: dict[str, str] = {}  # each question under way, and the session that sent it
+        endpoint(self.runs, api_name="list_runs")
+        endpoint(self.summary, api_name="evaluation_summary")
+        endpoint(self.ask, api_name="ask_base_and_tuned", concurrency_limit=None)
+        when_closed(page.demo, self.forget)
 
-    def runs(self) -> list[dict[str, Any]]:
+    @visitor_may
+    def runs(self) -> list[Json]:
         """The runs, newest first: id, state, whether trained here, whether it has an adapter, and the last losses."""
-        found = []
+        listed = []
         for run in self.page.store.list():
-            figures = {k: v for k, v in run.metrics().items() if k != "summary"}
             said = {"state": run.shown_status().state, "trained_here": run.origin() is None, "adapter": run.has_adapter}
-            found.append({"id": run.id, **said, **figures})
-        return found
+            listed.append({"id": run.id, **said, **run.progress()})
+        return listed
 
-    def summary(self, run: str) -> dict[str, Any]:
+    @visitor_may
+    def summary(self, run: str) -> Json:
         """The newest evaluation of a run, as its summary.json has it."""
         found = self.page.reader.find(run)
         if found is None:
-            raise gr.Error(f"There is no run {run!r}. /list_runs tells them.", print_exception=False)
+            raise gr.Error(f"There is no run {run!r}. /list_runs lists them.", print_exception=False)
         summary = found.latest_summary()
         if summary is None:
             raise gr.Error(f"{run} has not been evaluated.", print_exception=False)
-        return summary
+        return summary.as_json()
 
-    def ask(self, run: str, question: str, request: gr.Request) -> dict[str, Any]:
+    @visitor_may
+    def ask(self, run: str, question: str, request: gr.Request) -> Json:
         """Both answers to one question, as `medcot ask --json` gives them. Nothing of it is kept."""
         found = self.page.reader.find(run)
-        settings = self.page.reader.settings(found) if found else None
+        settings = self.page.reader.settings(found)
         try:
             source = AdapterSource(of_run(found)) if found else None
         except BadInput as bad:
             raise gr.Error(str(bad), print_exception=False) from None
         decoding = settings.evaluation if settings else EvaluationSettings()
-        own = new_id()  # a program may ask several things at once, where a page goes from one to the next
+        own = new_id()  # one for each question: unlike a page, a program may ask several at once
         self._asking[own] = str(request.session_hash)
         try:
             *_, turn = self.conversation.ask(own, Question(question, source, decoding))
@@ -56,20 +68,10 @@ class Api:
             self._asking.pop(own, None)
             self.conversation.forget(own)
         if turn.answered is None:
-            raise gr.Error(" ".join(turn.problems) or turn.note, print_exception=False)
-        arms = {arm: getattr(turn.answered, arm).model_dump() for arm in ("base", "tuned")}
-        return {"question": question, "emergency": safety.told(question), **arms}
+            raise gr.Error(" ".join(map(str, turn.problems)) or turn.note, print_exception=False)
+        return {"question": question, "emergency": safety.notice(question), **turn.answered.arms()}
 
-    def forget(self, request: gr.Request) -> None:
-        """The program is gone: what it asked is not answered any more."""
-        for own in [own for own, session in list(self._asking.items()) if session == request.session_hash]:
+    def forget(self, gone: str) -> None:
+        """Give up the questions of a program that is gone."""
+        for own in [own for own, session in list(self._asking.items()) if session == gone]:
             self.conversation.forget(own)
-
-
-def build(page: Page, conversation: Conversation) -> None:
-    """Register the endpoints; the model answers those who ask here and in Chat one after the other."""
-    api = Api(page, conversation)
-    endpoint(api.runs, api_name="list_runs")
-    endpoint(api.summary, api_name="evaluation_summary")
-    endpoint(api.ask, api_name="ask_base_and_tuned", concurrency_limit=None)
-    page.demo.unload(api.forget)

@@ -4,41 +4,57 @@ Plain strings of HTML and not gr.Markdown: Markdown deletes <think> and fetches 
 """
 
 import re
-from collections.abc import Sequence
+import tomllib
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from html import escape
+from pathlib import Path
+from string import Template
 from typing import Any
 
 import gradio as gr
 
-from medcot.errors import Problem
-from medcot.jobdirs import JobDir, State, Status
-from medcot.settings import STARTER, RunSettings
-from medcot.terminal import duration
-from medcot.ui.reading import Seen
+from medcot.errors import BadInput, Failure, Problem, WorkerFailed
+from medcot.prompts.contract import STYLES
+from medcot.runs.job_dir import ALIVE, JobDir, State, Status
+from medcot.runs.run import Evaluation, Run, duration
+from medcot.safety.foreign import visible
+from medcot.settings import RunSettings, fields
+from medcot.ui.job_reader import Seen
 
-STATE_WORDS: dict[State, str] = {
-    "queued": "Queued",
-    "running": "Running",
-    "stopping": "Stopping",
-    "stopped": "Stopped",
-    "finished": "Finished",
-    "failed": "Failed",
-    "interrupted": "Interrupted",
+
+def from_file(name: str, /, **values: str) -> str:
+    """A file of this folder, with its $names filled in."""
+    return Template((Path(__file__).parent / name).read_text(encoding="utf-8")).substitute(values).strip()
+
+
+TEXTS = tomllib.loads(from_file("texts.toml"))
+EVERYWHERE: dict[str, str] = TEXTS["everywhere"]
+RESEARCH_ONLY = EVERYWHERE["research-only"]
+_TITLES = {path: field.title or path for path, field in fields().items()}
+_TWICE = {title for title, times in Counter(_TITLES.values()).items() if times > 1}
+# What each setting and option is called in the page; a title that two sections have, with its section.
+LABELS: dict[str, str] = TEXTS["labels"] | {
+    path: f"{TEXTS['form']['sections'][path.partition('.')[0]]}, {title}" if title in _TWICE else title
+    for path, title in _TITLES.items()
 }
-RESEARCH_ONLY = "For research only, not for care. Enter no patient data."
-DEMONSTRATION = (
-    "Demonstration model: with 135 million parameters, its medical statements are often wrong. "
-    "It shows how tuning changes form, not what is true."
+_NAMED = "|".join(
+    re.escape(name) + ("" if re.search("[.-]", name) else "(?==)") for name in sorted(LABELS, reverse=True)
 )
-
-
-# Characters that turn the direction of what follows, or that a screen cannot show, by their code points.
-_UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]")
+_SET = re.compile("--set ('?)([^' ]+=(?:[^']*(?=')|[^ ]*))\\1")
 
 
 def text(value: object) -> str:
-    """Somebody else's text as text: never markup, whatever it holds, and in the order in which it was written."""
-    return escape(_UNSEEN.sub(lambda found: f"\u2039U+{ord(found[0]):04X}\u203a", str(value).replace("\r\n", "\n")))
+    """Escape text from elsewhere: never markup, and shown in the order in which it was written."""
+    return escape(visible(value))
+
+
+_MARKDOWN = re.compile(r"[\\`*_\[\]<>!&~|:@]|(?<=www)\.", re.IGNORECASE)
+
+
+def in_markdown(value: object) -> str:
+    """The same where gradio takes Markdown, as beside a field: no link, image or emphasis comes of it."""
+    return _MARKDOWN.sub(r"\\\g<0>", visible(value))
 
 
 def block(value: str = "", **kwargs: Any) -> gr.HTML:
@@ -46,74 +62,122 @@ def block(value: str = "", **kwargs: Any) -> gr.HTML:
     return gr.HTML(value, apply_default_css=False, js_on_load=None, **kwargs)
 
 
-def header(device: str, has_gpu: bool) -> str:
-    advice = (
-        ""
-        if has_gpu
-        else '<p class="mc-advice">No GPU here. The starter recipe is chosen: a small real model that trains on this '
-        "machine in minutes. The Llama recipes need a CUDA GPU.</p>"
-    )
-    return (
-        '<header class="mc-head"><div><h1>medcot</h1>'
-        "<p>Tune a small language model to reason about medicine step by step, measure whether it helped, "
-        "and compare base and tuned.</p></div>"
-        f'<p class="mc-device"><span>Runs on</span> {text(device)}</p></header>{advice}'
-    )
+def small_button(label: str, style: str = "mc-copy", **kwargs: Any) -> gr.Button:
+    return gr.Button(label, size="sm", elem_classes=style, **kwargs)
 
 
-def research_line() -> str:
-    return f'<p class="mc-research" role="note">{RESEARCH_ONLY}</p>'
+def header(device: str) -> str:
+    return from_file("header.html", device=text(device))
+
+
+def titled(name: str, state: State | None = None, job_id: str = "") -> str:
+    """A job's name as a heading, with its state, and its id small where that is another."""
+    small = f"<small>{text(job_id)}</small>" if job_id and job_id != name else ""
+    return f'<div class="mc-title"><h3>{text(name)}</h3>{badge(state) if state else ""}{small}</div>'
 
 
 def badge(state: State) -> str:
-    return f'<span class="mc-badge mc-{state}">{STATE_WORDS[state]}</span>'
+    return f'<span class="mc-badge mc-{state}">{state.capitalize()}</span>'
 
 
-def empty(title: str, *steps: str) -> str:
-    """What to do first, where there is nothing to show yet."""
-    items = "".join(f"<li>{step}</li>" for step in steps)
+def empty(name: str) -> str:
+    """The first steps, shown while there is nothing else to show."""
+    title, items = TEXTS["empty"][name]["title"], "".join(f"<li>{step}</li>" for step in TEXTS["empty"][name]["steps"])
     return f'<div class="mc-empty"><h3>{title}</h3><ol>{items}</ol></div>'
 
 
-def problems(found: Sequence[Problem | str]) -> str:
-    """Everything that is wrong, in the words of the command line; empty where nothing is."""
+def problems(found: Sequence[Problem], heading: str = "") -> str:
+    """A list of everything that is wrong, in the page's own labels; empty without problems."""
     if not found:
         return ""
-    items = "".join(
-        f"<li><strong>{text(p.where)}</strong>: {text(p.what)} {text(p.fix)}</li>"
-        if isinstance(p, Problem)
-        else f"<li>{text(p)}</li>"
-        for p in found
-    )
+    places = [f"<strong>{text(place(p.where))}</strong>: " if p.where else "" for p in found]
+    said = [text(labelled(f"{p.what} {p.fix}")) for p in found]
+    items = "".join(f"<li>{where}{words}</li>" for where, words in zip(places, said, strict=True))
     count = "One thing has" if len(found) == 1 else f"{len(found)} things have"
-    return f'<div class="mc-problems" role="alert"><strong>{count} to be mended first</strong><ul>{items}</ul></div>'
+    heading = heading or f"{count} to be fixed first"
+    return f'<div class="mc-problems" role="alert"><strong>{heading}</strong><ul>{items}</ul></div>'
+
+
+def refused(error: BadInput | WorkerFailed) -> str:
+    """The problems of something that was refused, or could not be done."""
+    return problems(Failure.of(error).problems)
+
+
+def attempt(action: Callable[[], object]) -> str:
+    """Run an action and return its problems as HTML; empty if it succeeded."""
+    try:
+        action()
+    except BadInput as bad:
+        return refused(bad)
+    return ""
+
+
+def labelled(words: str) -> str:
+    """Words of the command line as the page says them: settings and options by their labels, but for whole commands."""
+    said = re.split("(`[^`]*`|medcot .*)", _SET.sub(r"\2", words))
+    for i in range(0, len(said), 2):
+        said[i] = re.sub(rf"(?<![\w./-])({_NAMED})(?![\w-])(=)?", _as_label, said[i])
+    return "".join(said)
+
+
+def _as_label(found: re.Match[str]) -> str:
+    return f"“{LABELS[found[1]]}”" + (" = " if found[2] else "")
+
+
+def place(where: str) -> str:
+    """What a problem's place is called in the page."""
+    setting = next((path for path in LABELS if where == path or ("." in path and where.startswith(path + "."))), None)
+    return LABELS[setting] if setting else labelled(where)
 
 
 def warnings(messages: Sequence[str]) -> str:
-    items = "".join(f"<li>{text(m)}</li>" for m in messages)
+    items = "".join(f"<li>{text(labelled(m))}</li>" for m in messages)
     return f'<ul class="mc-warnings">{items}</ul>' if items else ""
 
 
-def working(stage: str) -> str:
-    """What is being done, where nobody knows how long it takes."""
-    return f'<p class="mc-stage" role="status">{text(stage)}</p>' + bar(None)
+def soft(words: object) -> str:
+    return f'<p class="mc-soft">{text(words)}</p>'
 
 
-def progress_bar(seen: Seen, status: Status, waiting_for: str = "") -> str:
-    """How far the job is, in words and as a bar, with the time left where it is known."""
-    if status.state == "queued":
-        return f'<p class="mc-stage">Waiting for the device{text(waiting_for)}. It starts by itself.</p>' + bar(None)
-    stage = seen.stage
-    if stage is None:
-        return '<p class="mc-stage">Starting</p>' + bar(None)
-    count = f" · {stage.done} of {stage.total}" if stage.total else ""
-    left = f" · about {duration(stage.eta_seconds)} left" if stage.eta_seconds is not None else ""
-    share = stage.done / stage.total if stage.total else None
-    return f'<p class="mc-stage">{text(stage.stage)}{count}{left}</p>' + bar(share)
+def stage(words: object) -> str:
+    return f'<p class="mc-stage">{text(words)}</p>'
+
+
+def working(words: object) -> str:
+    """A stage with a bar that promises no end."""
+    return stage(words) + bar(None)
+
+
+def announced(words: object) -> str:
+    """A stage that screen readers say aloud."""
+    return f'<p class="mc-stage" role="status">{text(words)}</p>'
+
+
+def fold(summary: str, body: str, is_open: bool = False) -> str:
+    """A part that can be unfolded; summary and body are HTML."""
+    return f'<details class="mc-example"{" open" if is_open else ""}><summary>{summary}</summary>{body}</details>'
+
+
+def progress(job: JobDir, status: Status, seen: Seen, waits_for: str) -> str:
+    """A job's stage in words and as a bar, with the time left if it is known; or how it ended, and what to do then."""
+    if status.state not in ALIVE:
+        return ending(job, status, seen)
+    if silence := job.silence(status):
+        at_once = f"It may hang, or its machine may be at rest. This ends it without saving: {job.how_to_stop} --now"
+        return problems([Problem("", f"There is {silence}.", at_once)], "It cannot be seen at work")
+    if waits_for:
+        return working(f"Waiting: {waits_for}. It starts by itself.")
+    if status.state == "stopping":
+        return working(f"Stopping after this {'batch of answers' if isinstance(job, Evaluation) else 'step'}")
+    if (now := seen.stage) is None:
+        return working("Starting")
+    count = f" · {now.done} of {now.total}" if now.total else ""
+    left = f" · about {duration(now.eta_seconds)} left" if now.eta_seconds is not None else ""
+    return stage(f"{now.stage}{count}{left}") + bar(now.done / now.total if now.total else None)
 
 
 def bar(share: float | None) -> str:
-    """A progress bar; None is a share that is not known."""
+    """A progress bar; None is an unknown share."""
     if share is None:
         return '<div class="mc-bar mc-unknown" role="progressbar" aria-label="Progress"><div></div></div>'
     percent = min(100.0, 100 * share)
@@ -124,28 +188,44 @@ def bar(share: float | None) -> str:
 
 
 def ending(job: JobDir, status: Status, seen: Seen) -> str:
-    """How a job that is over ended, and what to do about it."""
-    if status.state == "finished" and seen.finished:
-        memory = f", {seen.finished.peak_memory_gib:.1f} GiB at the peak" if seen.finished.peak_memory_gib else ""
-        return f'<p class="mc-stage">Took {duration(seen.finished.seconds)}{memory}.</p>'
+    """How a job ended, and what to do about it."""
+    if status.state == "finished" and (end := seen.finished):
+        memory = f", {end.peak_memory_gib:.1f} GiB at the peak" if end.peak_memory_gib else ""
+        return stage(f"Took {duration(end.seconds)}{memory}.")
     if status.state == "stopped":
-        return f'<p class="mc-stage">{text(status.error or "Stopped on request; the last checkpoint is kept.")}</p>'
-    if status.state in ("failed", "interrupted"):
-        return (
-            f'<div class="mc-problems" role="alert"><strong>{text(status.error)}</strong>'
-            f"<p>{text(status.hint)}</p></div>"
-        )
-    return ""
+        return stage(status.error or stopped(job, seen))
+    if status.state == "finished":
+        return ""
+    error, hint = text(labelled(status.error)), text(labelled(status.hint))
+    return f'<div class="mc-problems" role="alert"><strong>{error}</strong><p>{hint}</p></div>'
+
+
+def stopped(job: JobDir, seen: Seen) -> str:
+    """What is kept of a job that was stopped on request."""
+    if not seen.device:
+        return "Cancelled before it started."
+    if isinstance(job, Evaluation):
+        of_all = f" of {seen.stage.total}" if seen.stage and seen.stage.total else ""
+        return f"Stopped on request; {len(job.answers())}{of_all} answers are kept."
+    kept = job.checkpoints() if isinstance(job, Run) else []
+    if not kept:
+        return "Stopped on request, before anything was saved."
+    return f"Stopped on request; the checkpoint of step {kept[0].name.rpartition('-')[2]} is kept."
 
 
 def figures(pairs: Sequence[tuple[str, str]]) -> str:
-    """Headline figures: (name, value) pairs."""
+    """Headline figures from (name, value) pairs."""
     cells = "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in pairs)
     return f'<dl class="mc-figures">{cells}</dl>'
 
 
+def row(heading: str, cells: Iterable[object]) -> str:
+    """A table's row; heading and cells are HTML."""
+    return f"<tr><th scope=row>{heading}</th>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
+
+
 def table(name: str, caption: str, headings: Sequence[str], rows: str) -> str:
-    """A table with a caption; `rows` is HTML. It scrolls by itself where the screen is narrow."""
+    """A table with a caption; headings and rows are HTML. It scrolls by itself on a narrow screen."""
     head = "".join(f"<th scope=col>{heading}</th>" for heading in headings)
     return (
         f'<div class="mc-scroll" tabindex="0" role="region" aria-label="{text(caption)}"><table class="mc-table" '
@@ -163,14 +243,46 @@ def command(line: str) -> str:
 
 
 def passage(value: str, placeholder: str = "") -> str:
-    """A model's or a record's text, line breaks kept."""
+    """A model's or a record's text with its line breaks."""
     return f'<div class="mc-text" dir="auto">{text(value)}</div>' if value else f'<p class="mc-soft">{placeholder}</p>'
 
 
-def demonstration(settings: RunSettings | None) -> str:
-    """A warning wherever the starter model speaks of medicine; nothing for another model."""
-    return starter_notice() if settings is not None and settings.model.id == STARTER else ""
+def demonstration() -> str:
+    """The warning above medical text by the starter model."""
+    return f'<p class="mc-demonstration" role="note">{EVERYWHERE["demonstration"]}</p>'
 
 
-def starter_notice() -> str:
-    return f'<p class="mc-demonstration" role="note">{DEMONSTRATION}</p>'
+ITS_OWN = "its own"
+
+
+def adapter_fields(prefix: str) -> list[Any]:
+    """Name, prompt contract and base of an adapter, like the options of `medcot ask`."""
+    where = "A folder on this machine, or OWNER/NAME[@revision] on the Hub."
+    stored = "Its own is stored with it. Without one: chat is the base's template, plain the reference's text."
+    only_if = "Only if the adapter's files name none: OWNER/NAME, a folder, or starter."
+    styles: dict[str, Any] = {"choices": [ITS_OWN, *STYLES], "value": ITS_OWN}
+    return [
+        gr.Textbox(label="Adapter", info=where, elem_id=f"{prefix}-name"),
+        gr.Radio(**styles, label="Prompt contract", info=stored, elem_id=f"{prefix}-style"),
+        gr.Textbox(label="Base", info=only_if, elem_id=f"{prefix}-base"),
+    ]
+
+
+def style_of(chosen: object) -> str | None:
+    return None if chosen == ITS_OWN else str(chosen)
+
+
+def stripped(typed: object) -> str:
+    """What was typed into a field, without the blanks around it."""
+    return str(typed or "").strip()
+
+
+def from_elsewhere(run: Run, settings: RunSettings | None) -> str:
+    """The adapter that a folder measures, and on what; empty for a run trained here."""
+    if (adapter := run.origin()) is None:
+        return ""
+    how = ""
+    if settings:
+        asked = settings.data.source.rpartition("/")[2]
+        how = f" Base: {settings.model.id}. Prompt contract: {settings.prompt.style}. Records: {asked}."
+    return f'<p class="mc-soft mc-told">Tuned is {text(adapter)}, not trained here.{text(how)}</p>'

@@ -1,7 +1,7 @@
 """The form of a run: one component a setting, made from the setting's own field, and the way back to RunSettings.
 
 A filled form becomes the `path=value` pairs that the command line takes, so both are checked alike and refuse in the
-same words. Numbers are plain text fields for that reason: a browser's number field swallows what it cannot read.
+same words. Numbers are plain text fields for that reason: a browser's number field drops what it cannot read.
 """
 
 import json
@@ -11,49 +11,23 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 import gradio as gr
-from pydantic.fields import FieldInfo
 
-from medcot import recipes
-from medcot.errors import BadInput, Problem
-from medcot.settings import RunSettings, cautions, field_paths, value_at
-from medcot.ui.page import still
+from medcot.errors import Problem
+from medcot.runs import job_dir
+from medcot.settings import RunSettings, cautions, fields, recipes
+from medcot.settings.build import value_at
+from medcot.settings.recipes import changed_settings, compose
+from medcot.ui.components import TEXTS, in_markdown, labelled
+from medcot.ui.guard import visitor_may
+from medcot.ui.page import Updates, still
 
 RECIPE = "recipe"
-NO_BREAK = "\u00a0"  # a sign stays with its number
-ESSENTIAL = (
-    "model.id",
-    "data.source",
-    "training.epochs",
-    "training.learning_rate",
-    "training.micro_batch",
-    "training.accumulation",
-    "training.max_length",
-    "lora.rank",
-    "data.held_out",
-    "name",
-)
-RECIPE_CHOICES = {
-    "starter": "starter: a 135M model, runs anywhere in minutes",
-    "llama-3.2-3b-medical-cot": "llama-3.2-3b-medical-cot: Llama 3.2 3B, one CUDA GPU",
-    "reference-exact": "reference-exact: as the reference notebook has it, one CUDA GPU",
-}
-SECTION_TITLES = {
-    "": "Run",
-    "model": "Model",
-    "data": "Data",
-    "prompt": "Prompt",
-    "lora": "LoRA",
-    "training": "Training",
-    "evaluation": "Evaluation",
-    "tracking": "Weights & Biases",
-}
-
-
-def field_of(path: str) -> FieldInfo:
-    section, _, name = path.rpartition(".")
-    model: Any = RunSettings.model_fields[section].annotation if section else RunSettings
-    found: FieldInfo = model.model_fields[name]
-    return found
+NO_BREAK = "\u00a0"  # between a sign and its number
+IN_VIEW: list[str] = TEXTS["form"]["in-view"]
+USUAL: list[str] = TEXTS["form"]["usual"]
+RECIPE_CHOICES: dict[str, str] = TEXTS["form"]["recipes"]
+SECTION_TITLES: dict[str, str] = TEXTS["form"]["sections"]
+FIELDS = fields()
 
 
 def shown(value: Any) -> Any:
@@ -68,117 +42,105 @@ def shown(value: Any) -> Any:
 
 
 class Form:
-    """Builds its components when made, inside a gr.Blocks; `components` are in the order of `paths`."""
+    """Made inside a gr.Blocks; `components` are in the order of `paths`, and what is folded opens for a problem."""
 
     def __init__(self, recipe: str):
-        settings = recipes.compose(recipe)
-        self._made: dict[str, Any] = {RECIPE: self._recipe(recipe)}
-        with gr.Row(elem_classes="mc-fields"):
-            for path in ESSENTIAL:
-                self._make(path, settings)
-        with gr.Accordion("All other settings", open=False, elem_classes="mc-more"):
+        settings = compose(recipe)
+        choices = [(label, name) for name, label in RECIPE_CHOICES.items()]
+        shown_as: dict[str, Any] = {"label": FIELDS[RECIPE].title, "info": help_text(RECIPE)}
+        self.recipe: Any = gr.Radio(choices, value=recipe, **shown_as, elem_id=id_of(RECIPE), elem_classes="mc-choices")
+        self._made: dict[str, Any] = {RECIPE: self.recipe}
+        self._row(IN_VIEW, settings)
+        with gr.Accordion("Settings", open=False, elem_id="settings") as folded:
+            self._row(USUAL, settings)
+            self._folds: dict[str, list[gr.Accordion]] = {path: [folded] for path in USUAL}  # what a field is folded in
             for section, title in SECTION_TITLES.items():
-                self._section(section, title, settings)
+                rest = [p for p in FIELDS if p.rpartition(".")[0] == section and p not in self._made]
+                with gr.Accordion(title, open=False) as inner:
+                    self._row(rest, settings)
+                self._folds |= {path: [folded, inner] for path in rest}
         self.paths = list(self._made)
         self.components = list(self._made.values())
+        self.outputs = [*self.components, *{fold: None for folds in self._folds.values() for fold in folds}]
+        self.wrong: Any = gr.State(())  # the paths that are marked
+        self.outputs.append(self.wrong)
 
-    def _recipe(self, recipe: str) -> gr.Radio:
-        field = field_of(RECIPE)
-        return gr.Radio(
-            [(label, name) for name, label in RECIPE_CHOICES.items()],
-            value=recipe,
-            label=field.title,
-            info=help_text(RECIPE),
-            elem_classes="mc-choices",
-        )
-
-    def _section(self, section: str, title: str, settings: RunSettings) -> None:
-        rest = [p for p in field_paths() if p.rpartition(".")[0] == section and p not in (*ESSENTIAL, RECIPE)]
-        with gr.Accordion(title, open=False), gr.Row(elem_classes="mc-fields"):
-            for path in rest:
+    def _row(self, paths: Sequence[str], settings: RunSettings) -> None:
+        with gr.Row(elem_classes="mc-fields"):
+            for path in paths:
                 self._make(path, settings)
 
     def _make(self, path: str, settings: RunSettings) -> None:
-        field = field_of(path)
-        value = shown(value_at(settings, path))
+        field, value = FIELDS[path], shown(value_at(settings, path))
         common: dict[str, Any] = {"value": value, "label": field.title, "info": help_text(path), "min_width": 200}
+        common["elem_id"] = id_of(path)
         if field.annotation is bool:
             self._made[path] = gr.Checkbox(**common)
         elif get_origin(field.annotation) is Literal:
             self._made[path] = gr.Dropdown(list(get_args(field.annotation)), filterable=False, **common)
         else:
-            self._made[path] = gr.Textbox(max_lines=1, elem_id=f"set-{path.replace('.', '-')}", **common)
-
-    @property
-    def recipe(self) -> Any:
-        return self._made[RECIPE]
+            self._made[path] = gr.Textbox(max_lines=1, **common)
 
     def settings(self, values: Sequence[Any]) -> RunSettings:
-        """Raises BadInput with every problem at once, in the words of the command line."""
+        """Settings from the components' values. Raises BadInput with every problem, in the command line's words."""
         filled = dict(zip(self.paths, values, strict=True))
         recipe = str(filled.pop(RECIPE))
-        return recipes.compose(recipe, None, [as_pair(path, value) for path, value in filled.items()])
+        return compose(recipe, None, [as_pair(path, value) for path, value in filled.items()])
 
-    def filled_from(self, recipe: str) -> list[Any]:
-        """Updates that show a recipe's values and no problems, silent of the choice itself where it stands."""
-        choice, *fields = self.filled(recipes.compose(str(recipe)))
-        return [still(choice, recipe), *fields]
+    @visitor_may
+    def filled_from(self, recipe: str) -> Updates:
+        """Show a recipe's values and no problems; the choice itself is left alone."""
+        updates = self.filled(compose(str(recipe)))
+        return updates | {self.recipe: still(updates[self.recipe], recipe)}
 
-    def filled(self, settings: RunSettings) -> list[Any]:
-        """Updates that show these settings and no problems."""
+    def filled(self, settings: RunSettings) -> Updates:
+        """Show these settings and no problems."""
         return self.marked([], {path: value_at(settings, path) for path in self.paths})
 
-    def marked(self, problems: Sequence[Problem], values: Mapping[str, Any] | None = None) -> list[Any]:
-        """Updates that put each problem beside its field, clear the others, and show new values where there are any."""
-        new = {path: {"value": shown(value)} for path, value in (values or {}).items()}
-        by_path: dict[str, list[Problem]] = {}
-        for problem in problems:
-            by_path.setdefault(self.nearest(problem.where), []).append(problem)
-        return [
-            gr.update(
-                info=help_text(path) + "".join(f"\n**{f'{p.what} {p.fix}'.strip()}**" for p in found),
-                elem_classes=["mc-wrong"],
-                **new.get(path, {}),
+    def marked(self, problems: Sequence[Problem], values: Mapping[str, Any] | None = None) -> Updates:
+        """Show each problem beside its field, unfolded, and none beside the others, and the new `values`."""
+        updates: Updates = {self.wrong: tuple(filter(None, (self.nearest(p.where) for p in problems)))}
+        for path, component in self._made.items():
+            wrong = [problem for problem in problems if self.nearest(problem.where) == path]
+            updates |= dict.fromkeys(self._folds.get(path, ()), gr.update(open=True)) if wrong else {}
+            usual = ["mc-choices"] if path == RECIPE else []
+            updates[component] = gr.update(
+                info="".join(
+                    [help_text(path), *(f"\n**{in_markdown(labelled(f'{p.what} {p.fix}'.strip()))}**" for p in wrong)]
+                ),
+                elem_classes=["mc-wrong"] if wrong else usual,
+                **({"value": shown(values[path])} if values and path in values else {}),
             )
-            if (found := by_path.get(path))
-            else gr.update(
-                info=help_text(path), elem_classes=["mc-choices"] if path == RECIPE else [], **new.get(path, {})
-            )
-            for path in self.paths
-        ]
+        return updates
+
+    def righted(self, changed: gr.blocks.Block | None, marked: Sequence[str], problems: Sequence[Problem]) -> Updates:
+        """Unmark the component that was changed, unless a problem with it is left; gradio hands over a copy of it."""
+        path = next((path for path in marked if changed and self._made[path].elem_id == changed.elem_id), None)
+        if path is None or path in map(self.nearest, (problem.where for problem in problems)):
+            return {}
+        unmarked = gr.update(info=help_text(path), elem_classes=["mc-choices"] if path == RECIPE else [])
+        return {self._made[path]: unmarked, self.wrong: tuple(other for other in marked if other != path)}
 
     def nearest(self, where: str) -> str:
-        """The setting that a problem's place belongs to, or none: `lora.target_modules.0` is `lora.target_modules`."""
+        """The setting that a problem's place belongs to, or "": `lora.target_modules.0` is `lora.target_modules`."""
         return next((p for p in self.paths if where == p or where.startswith(p + ".")), "")
 
-    def command(self, values: Sequence[Any], runs_dir: Path) -> str:
-        """What does the same on the command line."""
-        try:
-            settings = self.settings(values)
-        except BadInput:
-            return "# A setting has to be mended first: Start says which."
-        return command(settings, runs_dir)
-
-    def cautions(self, values: Sequence[Any]) -> list[str]:
-        """What should be known before a start, and forbids nothing; none while a setting has to be mended."""
-        try:
-            return cautions(self.settings(values))
-        except BadInput:
-            return []
+    def command(self, values: Sequence[Any], runs_dir: Path) -> tuple[str, list[str]]:
+        """The command that starts the same run, and warnings that forbid nothing. Raises BadInput."""
+        settings = self.settings(values)
+        changed = [word for pair in changed_settings(settings) for word in ("--set", pair)]
+        words = shlex.join(["train", "--recipe", settings.recipe, *changed])
+        return job_dir.command(words, runs_dir), cautions(settings)
 
 
-def command(settings: RunSettings, runs_dir: Path) -> str:
-    words = ["medcot", "train", "--recipe", settings.recipe]
-    for pair in recipes.changed_settings(settings):
-        words += ["--set", pair]
-    if runs_dir != Path("runs"):
-        words += ["--runs-dir", str(runs_dir)]
-    return shlex.join(words)
+def id_of(path: str) -> str:
+    """What the page calls the component of a setting."""
+    return f"set-{path.replace('.', '-')}"
 
 
 def as_pair(path: str, value: Any) -> str:
     """`path=value` as the command line takes it; an empty field is none."""
-    annotation = field_of(path).annotation
+    annotation = FIELDS[path].annotation
     if isinstance(value, bool):
         return f"{path}={json.dumps(value)}"
     entered = str(value or "").strip()
@@ -194,6 +156,6 @@ def as_pair(path: str, value: Any) -> str:
 
 def help_text(path: str) -> str:
     """The field's own description and bounds."""
-    field = field_of(path)
+    field = FIELDS[path]
     limits = ", ".join(recipes.bounds(field)).replace(">=", "≥").replace("<=", "≤").replace(" ", NO_BREAK)
     return (field.description or "") + (f" ({limits})" if limits else "")

@@ -1,118 +1,143 @@
-"""Who may do what on a Space: visitors read and chat; whoever changes anything is its owner, or on the allow-list.
+"""The boundary of every handler: on a Hugging Face Space its permission, and everywhere words for whatever it raises.
 
-Every event's function is guarded unless it is named here as one that only reads, so one that is added and forgotten is
-closed, not open. The check is in the function that the queue calls: a request that does not come from the page meets it
-too. Off a Space the page is one person's own, or behind --auth.
+Visitors of a Space read and chat, its owner and the allow-list do everything else. A handler is closed to visitors
+unless it is marked with `@visitor_may`, so one that nobody thought about is closed. The check is in the function that
+the queue calls, so a request that does not come from the page meets it too. Off a Space, the page belongs to one person
+or is behind --auth.
 """
 
 import functools
 import inspect
 import os
 import time
+import traceback
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
 
 import gradio as gr
 from gradio.context import LocalContext
 
-READING = frozenset(
-    {
-        "page.Page.watch.<locals>.look",
-        "train.running.Running.newest",
-        "train.running.Running.open",
-        "form.Form.filled_from",
-        "train._wire_form.<locals>.as_command",
-        "train._wire_form.<locals>.as_toml",
-        "train._wire_plan.<locals>.turn",
-        "train._wire_run.<locals>.turn",
-        "train.history.History.compare",
-        "train.manage.Manage.fill",
-        "train.manage.Manage.reuse",
-        "evaluate.build.<locals>.<lambda>",
-        "evaluate.tab.EvaluateTab.newest",
-        "evaluate.tab.EvaluateTab.open",
-        "evaluate.tab.EvaluateTab.open_run",
-        "evaluate.tab.EvaluateTab.sort",
-        "chat.question.samples.<locals>.<lambda>",
-        "chat.choosing.Choosing.first",
-        "chat.choosing.Choosing.chosen",
-        "chat.tab.ChatTab.ask",
-        "chat.tab.ChatTab.follow",
-        "chat.tab.ChatTab.stop",  # of the visitor's own answer, like the next two
-        "chat.tab.ChatTab.clear",
-        "chat.tab.ChatTab.forget",
-        "chat.choosing.Choosing.decoding_state",
-        "chat.choosing.Choosing.same_as_evaluation",
-        "api.Api.runs",
-        "api.Api.summary",
-        "api.Api.ask",
-        "api.Api.forget",
-        "gradio.components.login_button.LoginButton._check_login_status",
-    }
-)
+from medcot.errors import Failure
+from medcot.ui import components as c
+
+Handler = TypeVar("Handler", bound=Callable[..., Any])
 ALLOW = "MEDCOT_ALLOW"  # user names, comma-separated; * lets everybody who can open the Space
 
 
+def visitor_may(handler: Handler) -> Handler:
+    """Mark a handler as open to visitors: it only reads, or concerns the visitor's own page."""
+    handler.visitor_may = True  # type: ignore[attr-defined]
+    return handler
+
+
+def is_open(handler: Callable[..., Any]) -> bool:
+    return getattr(handler, "visitor_may", False)
+
+
 def on_space() -> bool:
-    """A Hugging Face Space has its own gate, and serves every interface of its container."""
+    """True on a Hugging Face Space, which has its own gate and serves every interface of its container."""
     return "SPACE_ID" in os.environ
 
 
-def name_of(fn: Callable[..., Any]) -> str:
-    """How READING names an event's function."""
-    return f"{fn.__module__.removeprefix('medcot.ui.')}.{fn.__qualname__}"
+def build_notices(runs_dir: Path) -> None:
+    """Build what only a Space shows: who may do what, the sign-in, and a warning if runs will vanish."""
+    with gr.Row(elem_id="space"):
+        c.block(c.soft(c.EVERYWHERE["visitors"]), min_width=260)
+        if "OAUTH_CLIENT_ID" in os.environ:
+            visitor_may(gr.LoginButton._check_login_status)
+            gr.LoginButton(size="sm", scale=0, min_width=260, elem_id="sign-in")
+    if is_vanishing(runs_dir):
+        c.block(f'<p class="mc-advice" role="note">{c.EVERYWHERE["vanishing"]}</p>')
+
+
+def is_vanishing(runs_dir: Path) -> bool:
+    """True if the runs are on the container's own disk, which a restart empties."""
+    folder = runs_dir.expanduser().resolve()
+    while not folder.exists():
+        folder = folder.parent
+    return folder.stat().st_dev == Path("/").stat().st_dev
 
 
 def guard(demo: gr.Blocks) -> None:
-    """Guard every event of the page that is not named as reading; called once, when all are registered."""
+    """Give every handler of the page its boundary. Called once, when all are registered."""
     for event in demo.fns.values():
-        if event.fn is not None and name_of(event.fn) not in READING:
-            event.fn = guarded(event.fn)
+        if event.fn is not None:
+            event.fn = bounded(event, event.fn)
 
 
-def guarded(fn: Callable[..., Any]) -> Callable[..., Any]:
-    """The function, refused with words to whoever may not act."""
+def bounded(event: Any, fn: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap an event's handler: it refuses whoever may not act, and whatever it raises is told in words."""
+    open_to_all = is_open(fn)
+
+    @contextmanager
+    def boundary() -> Iterator[list[Any]]:
+        instead: list[Any] = []
+        try:
+            if not open_to_all:
+                require_right(LocalContext.request.get(None))
+            yield instead
+        except gr.Error:
+            raise
+        except Exception as error:  # noqa: BLE001  # the last place that can say it in the page
+            traceback.print_exception(error)
+            words = unexpected(error)
+            if event.api_visibility == "public":
+                raise gr.Error(words, print_exception=False) from None
+            # Not raised: gradio would write "Error" over all that the handler might have changed.
+            gr.Warning(words, duration=None)
+            instead.append(gr.skip() if event.outputs else None)
+
     if inspect.isgeneratorfunction(fn):
 
         @functools.wraps(fn)
         def stream(*args: Any, **kwargs: Any) -> Iterator[Any]:
-            require_right(LocalContext.request.get(None))
-            yield from fn(*args, **kwargs)
+            with boundary() as instead:
+                yield from fn(*args, **kwargs)
+            yield from instead
 
         return stream
 
     @functools.wraps(fn)
     def call(*args: Any, **kwargs: Any) -> Any:
-        require_right(LocalContext.request.get(None))
-        return fn(*args, **kwargs)
+        with boundary() as instead:
+            return fn(*args, **kwargs)
+        return instead[0]
 
     return call
 
 
+def unexpected(error: Exception) -> str:
+    """What a handler raised, and where to look; on a Space without its text, which may quote another visitor's."""
+    what = type(error).__name__ if on_space() else Failure.of(error).error
+    return f"Something unexpected: {what}. The terminal that runs this page has the traceback."
+
+
 def require_right(request: Any) -> None:
-    """Raises gr.Error on a Space, unless the request is of its owner or of somebody on the allow-list."""
+    """Raise gr.Error on a Space, unless the request is its owner's or from somebody on the allow-list."""
     if not may_act(login_of(request)):
         raise gr.Error(refusal(), duration=None, title="Not allowed", print_exception=False)
 
 
 def refusal() -> str:
-    """Why a visitor may not, and what its owner can do about it."""
+    """Why a visitor may not do this, and what the owner can do about it."""
     if "OAUTH_CLIENT_ID" not in os.environ:
         return f"Nobody can sign in here, so nobody may change anything. Set hf_oauth in README.md, or {ALLOW}."
     return f"Only the owner of this Space may do this. Sign in as the owner, or be named in its {ALLOW}."
 
 
 def login_of(request: Any) -> Mapping[str, Any]:
-    """The signed-in user's OAuth entry of a request; empty for a visitor, or where the login has expired."""
+    """The signed-in user's OAuth entry of a request; empty for a visitor, or if the login has expired."""
     underlying = getattr(request, "request", None) or request
     scope = getattr(underlying, "scope", None)
     session = scope.get("session", {}) if isinstance(scope, dict) else {}
-    found: Mapping[str, Any] = session.get("oauth_info") or {}
-    return found if found.get("expires_at", 0) > time.time() else {}
+    login: Mapping[str, Any] = session.get("oauth_info") or {}
+    return login if login.get("expires_at", 0) > time.time() else {}
 
 
 def may_act(login: Mapping[str, Any]) -> bool:
-    """Off a Space everybody; on one its owner, whoever writes to the organization that owns it, and the allow-list."""
+    """Off a Space: everybody. On one: its owner, members who may write to the owning organization, the allow-list."""
     if not on_space():
         return True
     allowed = {name.strip().lower() for name in os.environ.get(ALLOW, "").split(",") if name.strip()}
@@ -125,6 +150,6 @@ def may_act(login: Mapping[str, Any]) -> bool:
 
 
 def token_of(request: Any) -> str | None:
-    """The signed-in user's own Hub token, where the Space asked for one."""
+    """The signed-in user's own Hub token, if the Space asked for one."""
     token = login_of(request).get("access_token")
     return str(token) if token else None

@@ -1,98 +1,116 @@
-"""What every tab is handed: the runs, the model's process, the device."""
+"""What all tabs share: the runs, the model's process, the device, and one tick that watches everything."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+import traceback
+from collections.abc import Callable, Sequence
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, TypeVar
 
 import gradio as gr
+from gradio.blocks import Block
 
-from medcot import messages as m
-from medcot.device import Device
-from medcot.jobdirs import JobDir
-from medcot.runs import Run, RunStore
-from medcot.ui.reading import Reader
+from medcot.machine import device
+from medcot.runs.job_dir import JobDir
+from medcot.runs.run import Evaluation, Run
+from medcot.runs.store import RunStore
+from medcot.ui import components as c
+from medcot.ui.conversation import Conversation
+from medcot.ui.guard import on_space, unexpected, visitor_may
+from medcot.ui.job_reader import Reader
+from medcot.ui.sources import Client, ServerSource
+from medcot.workers.slot import in_the_way
 
-if TYPE_CHECKING:
-    from medcot.ui.chat.sources import ServerSource
-
+Update = dict[str, Any]  # gr.update's: new properties of one component
+# What a handler returns: new values or properties by component. Gradio leaves alone what is not in it.
+Updates = dict[Block, Any]
+Job = TypeVar("Job", Run, Evaluation)
 TICK_SECONDS = 1.0
+# For every event: hidden from the API and without a progress overlay. This is not access control: a handler checks
+# whatever it is sent.
+QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+# For choices: the last of several that are made while one is under way counts; gradio would drop them.
+LATEST: dict[str, Any] = {**QUIET, "trigger_mode": "always_last"}
+SHOW, HIDE = gr.update(visible=True), gr.update(visible=False)
+UNCHANGED: Updates = gr.skip()  # an event's whole answer; gradio would take an empty dict for a value
 
 
-class Client(Protocol):
-    """What Chat needs of the service worker's client."""
-
-    loaded: m.Loaded | None
-    unloaded: m.Unloaded | None
-
-    def request(self, message: m.Request) -> Iterator[m.Reply]: ...
-
-    def cancel(self, request_id: str) -> None: ...
-
-    def close(self) -> None: ...
-
-
-@dataclass(frozen=True)
-class Look:
-    """What one tab does on a tick."""
-
-    see: Callable[..., Any]
-    inputs: list[Any]
-    outputs: list[Any]
-
-
-@dataclass(frozen=True)
 class Page:
-    demo: gr.Blocks
-    timer: gr.Timer
-    store: RunStore
-    runs_dir: Path
-    reader: Reader
-    client: Client
-    device: Device
-    server: "ServerSource | None" = None
+    """Made inside the gr.Blocks of the page. `server` is a model server that Chat may ask too."""
 
-    looks: list[Look] = field(default_factory=list)
+    def __init__(self, demo: gr.Blocks, runs_dir: Path, client: Client, server: ServerSource | None = None):
+        self.demo, self.runs_dir, self.client, self.server = demo, runs_dir, client, server
+        self.device, self.store = device(), RunStore(runs_dir)
+        self.reader, self.conversation = Reader(self.store), Conversation(client)
+        self._timer, self._looks = gr.Timer(TICK_SECONDS), list[tuple[Callable[..., Updates], list[Any], list[Any]]]()
+        # A visitor of a Space may do something in Chat; the form of Train is closed to him.
+        self.tabs: Any = gr.Tabs(selected="Chat" if on_space() else None, render=False)
+        self._leads: list[tuple[str, gr.Button, Any]] = []  # tab, button, and the list in which its run is chosen
+        self._unseen = c.block(elem_id="unseen")  # why a card is not brought up to date
 
-    def refresh(self, see: Callable[..., Any], inputs: list[Any], outputs: list[Any]) -> None:
-        """Run `see` on each tick, quietly; it returns gr.skip() where nothing has changed."""
-        self.looks.append(Look(see, inputs, outputs))
+    def refresh(self, see: Callable[..., Updates], inputs: list[Any], outputs: list[Any]) -> None:
+        """Run `see` on each tick; it returns {} if nothing has changed."""
+        self._looks.append((see, inputs, outputs))
+
+    def lead(self, button: gr.Button, tab: str, runs: Any = None) -> None:
+        """Let a button open a tab, with the run that is chosen in `runs`."""
+
+        @visitor_may
+        def show() -> Updates:
+            return {self.tabs: gr.update(selected=tab)}
+
+        button.click(show, None, self.tabs, **QUIET)
+        self._leads.append((tab, button, runs))
+
+    def follow(self, tab: str, choose: Callable[..., Updates], inputs: list[Any], outputs: list[Any]) -> None:
+        """Call `choose` with the run of each button that leads to this tab. All of them are built before."""
+        for led_to, button, runs in self._leads:
+            if led_to == tab:
+                button.click(choose, [runs, *inputs], outputs, **QUIET)
 
     def watch(self) -> None:
-        """One request a tick for all tabs together; called once, when all of them are built."""
+        """Send one request a tick for all cards together. Called once, when all of them are built."""
 
-        def look(*values: Any) -> list[Any]:
-            sent, shown = iter(values), []
-            for each in self.looks:
-                found = each.see(*(next(sent) for _ in each.inputs))
-                shown += found if isinstance(found, list) else [found] * len(each.outputs)
-            return shown
+        @visitor_may
+        def look(shown: str | None, *values: Any) -> Updates:
+            sent, merged, reasons = iter(values), Updates(), list[str]()
+            for see, inputs, _ in self._looks:
+                sent_to_it = list(islice(sent, len(inputs)))
+                try:
+                    merged |= see(*sent_to_it)
+                except Exception as error:  # noqa: BLE001  # the other cards go on, and this one is asked again
+                    reasons.append(unexpected(error))
+                    if reasons[-1] not in printed:  # and not once a second
+                        printed.add(reasons[-1])
+                        traceback.print_exception(error)
+            if (told := c.warnings(list(dict.fromkeys(reasons)))) != (shown or ""):
+                merged[self._unseen] = told
+            return merged or UNCHANGED
 
-        inputs = [component for each in self.looks for component in each.inputs]
-        outputs = [component for each in self.looks for component in each.outputs]
-        # As the page has them: a choice that has just left its list is the looks' business, and no reason to refuse.
-        self.timer.tick(look, inputs, outputs, **QUIET, preprocess=False, concurrency_limit=None)
+        printed = set[str]()
+        read = [self._unseen, *(component for _, inputs, _ in self._looks for component in inputs)]
+        drawn = [self._unseen, *(component for _, _, outputs in self._looks for component in outputs)]
+        # Without preprocessing, which refuses a choice that has just left its list; the looks take care of that.
+        self._timer.tick(self.reader.one_moment()(look), read, drawn, **QUIET, preprocess=False, concurrency_limit=None)
+
+    def progress(self, job: JobDir) -> str:
+        """How far a job is, what it waits for, or how it ended."""
+        status = job.status()
+        waits_for = in_the_way(self.store, job, TICK_SECONDS) if status.state == "queued" else ""
+        return c.progress(job, status, self.reader.seen(job), waits_for)
 
 
-# For every event: not an endpoint that others are invited to call, and no veil over what is being read. Neither is a
-# guard: whatever a handler is sent, it checks itself.
-QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-# For what is chosen: of several choices while one is under way the last is heard, where gradio would drop them.
-LATEST: dict[str, Any] = {**QUIET, "trigger_mode": "always_last"}
-
-
-def still(update: dict[str, Any], chosen: object) -> dict[str, Any]:
-    """A list's update, silent of a choice that stands: it may have become another while the look was under way."""
+def still(update: Update, chosen: object) -> Update:
+    """Leave `value` out of a list's update if it has not changed, so that a newer choice is not overwritten."""
     return {k: v for k, v in update.items() if k != "value" or v != chosen}
 
 
 def mark(job: JobDir | None) -> str:
-    """Changes whenever a job's state or files do; the same mark means that there is nothing new to show."""
+    """A text that changes whenever a job's state or files do; the same mark means nothing new to show."""
     if job is None:
         return ""
     status = job.status()
     sizes = [_size(job.path / name) for name in ("events.jsonl", "worker.log", "summary.json")]
-    return f"{job.path.name} {status.state} {status.updated} {sizes}"
+    return f"{job.path.name} {status.state} {status.updated} {job.silence(status)} {sizes}"
 
 
 def _size(path: Path) -> int:
@@ -102,7 +120,6 @@ def _size(path: Path) -> int:
         return 0
 
 
-def choice_of(runs: list[Run], wanted: object) -> str | None:
-    """The wanted run where it is one of these, else the first."""
-    ids = [run.id for run in runs]
-    return str(wanted) if wanted in ids else next(iter(ids), None)
+def choice_of(jobs: Sequence[Job], wanted: object) -> Job | None:
+    """The job of exactly this id, else the first; what a browser sends never becomes a path."""
+    return next((job for job in jobs if job.id == wanted), next(iter(jobs), None))

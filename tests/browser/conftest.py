@@ -1,7 +1,9 @@
 """A browser, and the page served to it. Every test also fails on a script error or a request to another machine."""
 
+import json
 import shutil
 import socket
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,11 +12,13 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Locator, Page, Playwright, sync_playwright
 
-from medcot import jobs
-from medcot.jobdirs import ALIVE, JobDir
-from medcot.runs import Run, RunStore
+from medcot.runs.job_dir import ALIVE, JobDir
+from medcot.runs.run import Run
+from medcot.runs.store import RunStore
 from medcot.settings import build
-from medcot.ui import build_app, launch_arguments
+from medcot.ui import build_app
+from medcot.ui.serve import Served
+from medcot.workers import jobs
 from tests.conftest import tiny_raw, write_records
 
 CHROMIUM = "/usr/bin/chromium"
@@ -81,17 +85,21 @@ def serve() -> Iterator[Callable[..., str]]:
     running: list[tuple[Any, Any]] = []
 
     def serve_(runs_dir: Path, client: Any = None) -> str:
-        app = build_app(runs_dir, client)
-        port = free_port()
-        app.launch(server_port=port, prevent_thread_lock=True, quiet=True, **launch_arguments())
-        running.append((app, client))
-        return f"http://127.0.0.1:{port}"
+        page = Served(build_app(runs_dir, client))
+        running.append((page, client))
+        return page.url
 
     yield serve_
-    for app, client in running:
-        app.close(verbose=False)
+    for page, client in running:
+        page.close()
         if client:
             client.close()
+
+
+def app(port: int, runs_dir: Path) -> list[str]:
+    """The command that serves the page without a token, so that its address is known before it is printed."""
+    script = Path(__file__).parents[2] / "app.py"
+    return [sys.executable, str(script), "--port", str(port), "--runs-dir", str(runs_dir), "--no-token"]
 
 
 def free_port() -> int:
@@ -108,14 +116,15 @@ def wait_until(condition: Callable[[], bool], seconds: float = 90.0) -> None:
 
 
 def end(job: JobDir) -> None:
-    """Stop a job for good, so that no worker outlives its test."""
+    """Stop a job for good, so that no worker outlives its test; one that has just been queued gets its worker first."""
+    wait_until(lambda: job.status().state not in ALIVE or job.status().pid is not None)
     if job.status().state in ALIVE:
         jobs.stop(job, now=True)
 
 
 @pytest.fixture(scope="session")
 def endless_model(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny model, unable to end its turn, so that there is time to press Stop."""
+    """The tiny model, unable to end its turn and with room for minutes of it, so that there is time to press Stop."""
     from safetensors.numpy import load_file, save_file
 
     folder = Path(shutil.copytree(tiny_model, tmp_path_factory.mktemp("endless") / "model"))
@@ -123,6 +132,9 @@ def endless_model(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) ->
     weights["lm_head.weight"] = weights["lm_head.weight"].copy()
     weights["lm_head.weight"][:3] = 0  # the special tokens' rows
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    for name, key in (("config.json", "max_position_embeddings"), ("tokenizer_config.json", "model_max_length")):
+        config = json.loads((folder / name).read_text(encoding="utf-8"))
+        (folder / name).write_text(json.dumps({**config, key: 32_768}), encoding="utf-8")
     return folder
 
 
@@ -144,9 +156,17 @@ def tuned(trained: Path, tmp_path: Path) -> Run:
 
 
 def fill(page: Page, values: dict[str, Any]) -> None:
-    """Type settings into the form, by their paths."""
+    """Type settings into the form, by their paths, with what is folded unfolded."""
+    unfold(page)
     for path, value in values.items():
         field(page, path).fill(str(value))
+
+
+def unfold(page: Page) -> None:
+    """Open the part of the form with all settings."""
+    folded = page.locator("#settings > button")
+    if "open" not in (folded.get_attribute("class") or ""):
+        folded.click()
 
 
 def field(page: Page, path: str) -> Locator:

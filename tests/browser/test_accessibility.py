@@ -6,10 +6,11 @@ import pytest
 from axe_playwright_python.base import AXE_FILE_PATH
 from playwright.sync_api import Browser, Page, expect
 
-from medcot.events import Finished, Progress, Warned
-from medcot.runs import RunStore
+from medcot.data.starter import SAMPLE_QUESTIONS
+from medcot.evaluation.summary import EXAMPLE
+from medcot.runs.events import Finished, Progress, Warned
+from medcot.runs.store import RunStore
 from medcot.settings import RunSettings
-from medcot.starter import SAMPLE_QUESTIONS
 from tests.browser.conftest import PATIENCE
 from tests.browser.test_states import step, summary
 from tests.fakes import FakeClient, write_run
@@ -29,9 +30,16 @@ def url(serve, runs_dir) -> str:
     told = [Progress(stage="Training", done=2, total=10), step(1), step(2), Finished(seconds=75, peak_memory_gib=2)]
     run = write_run(store, RunSettings(), "finished", told, adapter=True)
     evaluation = run.new_evaluation()
-    arm = {"reasoning": "r", "answer": "a", "problems": ["no <think> tag"]}
-    row = {"question": "q", "base": arm, "tuned": arm, "reference": {"reasoning": "r", "answer": "a"}, "gain": 0}
-    evaluation.write_lines("examples", [row])
+    arm = {"output": "o", "reasoning": "r", "answer": "a", "problems": ["no <think> tag"]}
+    row = {
+        "question": "q",
+        "base": arm,
+        "tuned": arm,
+        "reference": {"reasoning": "r", "answer": "a"},
+        "gain": 0,
+        "record": 1,
+    }
+    evaluation.write_lines("examples", [EXAMPLE.validate_python(row)])
     evaluation.write_summary(summary())
     evaluation.write_status("finished", job="evaluate")
     return str(serve(runs_dir, FakeClient(base="plain", tuned=TUNED)))

@@ -5,10 +5,10 @@ import os
 import pytest
 from playwright.sync_api import expect
 
-from medcot import about, recipes
-from medcot.events import Finished, Sample, Validation
-from medcot.runs import RunStore
-from tests.browser.conftest import PATIENCE, end, field, fill, wait_until
+from medcot.runs.events import Finished, Sample, Validation
+from medcot.runs.store import RunStore
+from medcot.settings.recipes import compose
+from tests.browser.conftest import PATIENCE, end, field, fill, unfold, wait_until
 from tests.browser.test_states import NASTY, step
 from tests.browser.test_train import long_run, start  # noqa: F401  # a fixture
 from tests.fakes import FakeClient, write_run
@@ -19,7 +19,7 @@ expect.set_options(timeout=PATIENCE)
 
 def finished(store, *pairs):
     told = [Validation(step=0, loss=3.5), *(step(n) for n in range(1, 11)), Validation(step=10, loss=2.5)]
-    settings = recipes.compose("starter", None, list(pairs))
+    settings = compose("starter", None, list(pairs))
     return write_run(store, settings, "finished", [*told, Finished(seconds=75, peak_memory_gib=2)])
 
 
@@ -33,7 +33,7 @@ def choose(page, run):
 def test_the_history_compares_two_runs_and_a_new_run_takes_an_old_ones_settings(serve, open_page, runs_dir):
     store = RunStore(runs_dir)
     one, other = finished(store, "lora.rank=8"), finished(store, "training.epochs=2")
-    about.write(one.path, note="of one")
+    one.describe(note="of one")
     page = open_page(serve(runs_dir, FakeClient()))
     row = page.locator("#runs-table tbody tr", has_text=one.id)
     for shown in ("Finished", "starter", "2.000", "2.500", "1:15", "kB"):
@@ -41,11 +41,12 @@ def test_the_history_compares_two_runs_and_a_new_run_takes_an_old_ones_settings(
     for name, run in (("compare-one", one), ("compare-other", other)):
         page.locator(f"#{name} input").click()
         page.locator(f"#{name}").get_by_role("option", name=run.id).click()  # the other list may still be closing
-    expect(page.locator("#differences tbody tr")).to_have_text(["lora.rank816", "training.epochs1.02.0"])
+    expect(page.locator("#differences tbody tr")).to_have_text(["LoRA rank816", "Epochs12"])
     expect(page.locator("#compared-runs polyline")).to_have_count(4)
     page.get_by_role("button", name="Name, note, settings, delete").click()
     choose(page, one)
     page.get_by_role("button", name="New run from these settings", exact=True).click()
+    unfold(page)
     expect(field(page, "lora.rank")).to_have_value("8")
     expect(page.locator("#command")).to_contain_text("--set lora.rank=8")
 
@@ -56,7 +57,7 @@ def test_a_name_and_a_note_are_shown_as_text_and_a_path_is_refused(serve, open_p
     page.get_by_role("button", name="Name, note, settings, delete").click()
     page.locator("#run-name textarea, #run-name input").fill("../x")
     page.get_by_role("button", name="Save name and note", exact=True).click()
-    expect(page.locator("#manage-said")).to_contain_text("name: may not be empty")
+    expect(page.locator("#manage-said")).to_contain_text("Name: may not be empty")
     page.locator("#run-name textarea, #run-name input").fill("<b>my</b> run".replace("/", ""))
     page.locator("#run-note textarea").fill(NASTY)
     page.get_by_role("button", name="Save name and note", exact=True).click()
@@ -67,12 +68,12 @@ def test_a_name_and_a_note_are_shown_as_text_and_a_path_is_refused(serve, open_p
 
 
 def test_delete_asks_first_and_never_takes_a_running_one(serve, open_page, runs_dir, monkeypatch):
-    monkeypatch.setattr("medcot.jobdirs.JobDir.worker_alive", lambda self, pid: pid == os.getpid())
+    monkeypatch.setattr("medcot.runs.job_dir.JobDir.worker_alive", lambda self, pid: pid == os.getpid())
     store = RunStore(runs_dir)
     old = finished(store)
-    alive = write_run(store, recipes.compose("starter"), "running", pid=os.getpid())
+    alive = write_run(store, compose("starter"), "running", pid=os.getpid())
     for run in (old, alive):
-        about.write(run.path, note=f"of {run.id}")
+        run.describe(note=f"of {run.id}")
     page = open_page(serve(runs_dir, FakeClient()))
     page.get_by_role("button", name="Name, note, settings, delete").click()
     for run, left in ((alive, True), (old, False)):
@@ -100,7 +101,7 @@ def test_samples_and_rates_are_shown(serve, open_page, runs_dir):
         *(step(n) for n in range(1, 4)),
         Sample(step=3, arm="tuned", question="Why a red toe?", output=formed),
     ]
-    write_run(RunStore(runs_dir), recipes.compose("starter"), "stopped", told)
+    write_run(RunStore(runs_dir), compose("starter"), "stopped", told)
     page = open_page(serve(runs_dir, FakeClient()))
     samples = page.locator("#samples details")
     expect(samples).to_have_count(2)

@@ -6,9 +6,10 @@ import tomllib
 import pytest
 from playwright.sync_api import Page, expect
 
-from medcot import recipes
-from medcot.runs import RunStore
-from tests.browser.conftest import PATIENCE, field, fill
+from medcot.runs.store import RunStore
+from medcot.settings import recipes
+from medcot.settings.recipes import compose
+from tests.browser.conftest import PATIENCE, field, fill, unfold
 from tests.browser.test_states import NASTY
 
 pytestmark = pytest.mark.slow
@@ -85,7 +86,7 @@ def test_problems_are_told_instead_of_a_plan(serve, open_page, runs_dir):
     page = open_page(serve(runs_dir))
     fill(page, {"training.epochs": "-1", "data.source": "missing.csv"})
     page.get_by_role("button", name="Check data and plan", exact=True).click()
-    expect(page.locator("#train-problems")).to_contain_text("2 things have to be mended first")
+    expect(page.locator("#train-problems")).to_contain_text("2 things have to be fixed first")
     expect(page.locator("#set-training-epochs")).to_contain_text("greater than 0")
 
 
@@ -100,15 +101,29 @@ def test_settings_go_to_a_file_and_come_back(serve, open_page, runs_dir, tmp_pat
     saved.write_text(saved.read_text().replace("rank = 8", "rank = 9"))
     page.reload()
     choose(page, "Load a TOML file", saved)
+    told = "Loaded run.toml. Settings that differ from the recipe starter: 2."
+    expect(page.locator("#train-problems")).to_have_text(told)
+    unfold(page)
     expect(field(page, "lora.rank")).to_have_value("9")
     expect(page.locator("#command")).to_contain_text("--set lora.rank=9")
     saved.write_text("rank = [")
     choose(page, "Load a TOML file", saved)
     expect(page.locator("#train-problems")).to_contain_text("run.toml: is not TOML")
-    saved.write_text(recipes.to_toml(recipes.compose("llama-3.2-3b-medical-cot")))
+    saved.write_text(recipes.to_toml(compose("llama-3.2-3b-medical-cot")))
     choose(page, "Load a TOML file", saved)
     expect(page.get_by_role("textbox", name="Model")).to_have_value("unsloth/Llama-3.2-3B-Instruct")
     expect(page.locator("#command")).to_contain_text("--recipe llama-3.2-3b-medical-cot")
+
+
+def test_copy_says_on_its_button_that_it_has_copied(serve, open_page, runs_dir):
+    page = open_page(serve(runs_dir))
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    copy = page.locator("#copy-command")
+    copy.click()
+    expect(copy).to_have_text("Copied")
+    copy.click()
+    assert page.evaluate("navigator.clipboard.readText()") == page.locator("#command pre").inner_text()
+    expect(copy).to_have_text("Copy the command")
 
 
 def test_a_high_learning_rate_gets_a_note_and_no_refusal(serve, open_page, runs_dir):

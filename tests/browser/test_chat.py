@@ -3,9 +3,9 @@
 import pytest
 from playwright.sync_api import expect
 
-from medcot.jobdirs import write_atomically
-from medcot.service import ServiceClient
-from medcot.starter import SAMPLE_QUESTIONS
+from medcot.data.starter import CHIPS, SAMPLE_QUESTIONS
+from medcot.machine import write_atomically
+from medcot.workers.client import ServiceClient
 from tests.browser.conftest import PATIENCE
 
 pytestmark = pytest.mark.slow
@@ -15,7 +15,7 @@ expect.set_options(timeout=PATIENCE)
 def test_asks_fills_both_panels_and_cancels(serve, open_page, tuned):
     settings = tuned.settings()
     # Drawn by chance, so that it does not go round in circles, which would end it before Stop is pressed.
-    long = settings.evaluation.model_copy(update={"max_new_tokens": 1500, "temperature": 1.0})
+    long = settings.evaluation.model_copy(update={"max_new_tokens": 30_000, "temperature": 1.0})
     longer = settings.model_copy(update={"evaluation": long})
     write_atomically(tuned.path / "settings.json", longer.model_dump_json())
     folder = tuned.path.parent
@@ -25,7 +25,7 @@ def test_asks_fills_both_panels_and_cancels(serve, open_page, tuned):
     expect(page.locator("#memory")).to_contain_text("No model is in memory")
 
     question = SAMPLE_QUESTIONS[2][1]
-    page.get_by_role("button", name=question, exact=True).click()
+    page.get_by_role("button", name=CHIPS[question], exact=True).click()
     expect(page.locator("#question textarea")).to_have_value(question)
     assert page.locator("#chat-note").inner_text().strip() == "", "a sample must not send"
 

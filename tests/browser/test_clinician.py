@@ -7,12 +7,14 @@ import threading
 import pytest
 from playwright.sync_api import Page, expect
 
-from medcot import comparisons
-from medcot import messages as m
-from medcot.runs import Run, RunStore
+from medcot.data.starter import CHIPS, SAMPLE_QUESTIONS
+from medcot.prompts.contract import Exchange
+from medcot.runs import comparisons
+from medcot.runs.run import Run
+from medcot.runs.store import RunStore
 from medcot.settings import RunSettings
-from medcot.starter import SAMPLE_QUESTIONS
-from medcot.ui.chat.choosing import Choosing
+from medcot.ui.chat.judging import Judged
+from medcot.workers import protocol as m
 from tests.browser.conftest import PATIENCE, wait_until
 from tests.fakes import FakeClient, write_run
 
@@ -47,9 +49,9 @@ def chat(serve, open_page, run, client):
     return chat_
 
 
-def type_and_ask(page: Page, question: str, button: str = "Ask both") -> None:
+def type_and_ask(page: Page, question: str) -> None:
     page.locator("#question textarea").fill(question)
-    page.get_by_role("button", name=button, exact=True).click()
+    page.get_by_role("button", name="Ask both", exact=True).click()
 
 
 def done(page: Page) -> None:
@@ -74,14 +76,14 @@ def named(store: RunStore, name: str, most: int) -> Run:
 def test_the_last_choice_counts_however_quickly_it_follows_and_no_tick_takes_it_back(chat, run, client, monkeypatch):
     store, gate = RunStore(run.path.parent), threading.Event()
     slow, first = named(store, "slow", 111), named(store, "first", 222)
-    judged = Choosing.judged
+    judged = Judged.shown
 
-    def slowly(tab, found):
+    def slowly(tab, found, **fold):
         if found and found.id == slow.id:
             gate.wait(PATIENCE / 1000)
-        return judged(tab, found)
+        return judged(tab, found, **fold)
 
-    monkeypatch.setattr(Choosing, "judged", slowly)
+    monkeypatch.setattr(Judged, "shown", slowly)
     page = chat()
     chosen, most = page.locator("#chat-run input"), page.locator("#decoding-max-new-tokens input")
     expect(chosen).to_have_value(first.id)
@@ -124,28 +126,22 @@ def test_decoding_that_was_set_stays_when_the_list_of_models_is_left_without_a_c
     expect(most).to_have_value("222")
 
 
-def test_a_question_asked_by_keyboard_during_a_follow_up_has_the_panels_to_itself(chat, client):
+def test_what_is_typed_while_both_answer_waits_in_the_box_and_disturbs_nobody(chat, client):
     page = chat()
-    type_and_ask(page, "First question?")
-    done(page)
     client.hold = threading.Event()
-    client.base = "Of the follow-up."
-    type_and_ask(page, "Second question?", "Ask as follow-up")
-    expect(page.locator("#left-answer")).to_contain_text("Of the follow-up.")
-    client.base = "Of the new one."
-    page.locator("#question textarea").fill("New question?")
-    page.keyboard.press("Shift+Enter")
-    expect(page.locator("#left-answer")).to_contain_text("Of the new one.")
-    expect(page.get_by_role("button", name="Stop answering", exact=True)).to_be_enabled()
-    page.wait_for_timeout(1000)  # nothing of the follow-up comes after it
-    expect(page.locator("#left-answer")).to_contain_text("Of the new one.")
+    type_and_ask(page, "First question?")
+    expect(page.locator("#left-answer")).to_contain_text("Base says this.")
+    box = page.locator("#question textarea")
+    box.fill("Second question?")
+    page.keyboard.press("Enter")
+    page.wait_for_timeout(1000)
     expect(page.locator("#chat-note")).to_contain_text("Answering")
     client.hold.set()
     done(page)
-    expect(page.locator("#left-earlier")).to_be_empty()
-    type_and_ask(page, "And?", "Ask as follow-up")
-    done(page)
-    assert [said.question for said in client.requests[-1].base_history] == ["New question?"]
+    expect(box).to_have_value("Second question?")
+    box.press("Enter")
+    wait_until(lambda: client.requests[-1].question == "Second question?")
+    assert [said.question for said in client.requests[-1].base_history] == ["First question?"]
 
 
 def test_an_emergency_is_told_above_both_panels_before_any_token(chat, client):
@@ -156,7 +152,8 @@ def test_an_emergency_is_told_above_both_panels_before_any_token(chat, client):
     notice = page.get_by_role("alert")
     expect(notice).to_contain_text("seek emergency care: call 112, 911 or 999")
     expect(page.locator("#left-answer")).to_contain_text("…")
-    for side in ("left", "right"):
+    for name, side in (("Tuned", "right"), ("Base", "left")):
+        page.locator("#side").get_by_label(name).check()
         assert notice.bounding_box()["y"] < page.locator(f"#panel-{side}").bounding_box()["y"]
     gate.set()
     done(page)
@@ -176,6 +173,7 @@ def test_identifiers_are_held_back_until_the_second_click(chat, client):
     expect(page.get_by_role("alert")).to_contain_text("a name: John Smith")
     expect(page.get_by_role("alert")).to_contain_text("a record number: 00482913")
     assert client.requests == []
+    expect(page.locator("#question textarea")).to_have_value("Patient John Smith, MRN 00482913, coughs. Why?")
     page.locator("#question textarea").fill("Patient Jane Doe coughs. Why?")
     page.get_by_role("button", name="Ask both", exact=True).click()
     expect(page.get_by_role("alert")).to_contain_text("Jane Doe")
@@ -184,25 +182,117 @@ def test_identifiers_are_held_back_until_the_second_click(chat, client):
     done(page)
 
 
-def test_a_follow_up_keeps_what_was_said_and_a_new_conversation_forgets_it(chat, client):
+def test_a_second_question_keeps_what_was_said_and_a_new_conversation_forgets_it(chat, client):
     page = chat()
-    expect(page.get_by_role("button", name="Ask as follow-up", exact=True)).to_be_hidden()
+    expect(page.get_by_role("button", name="New conversation", exact=True)).to_be_hidden()
     type_and_ask(page, "First question?")
     done(page)
+    expect(page.locator("#question textarea")).to_have_value("")
+    expect(page.locator("#asked")).to_have_text("First question?")
     expect(page.locator("#right-reasoning")).to_be_hidden()
     unfold(page, "right-fold")
     expect(page.locator("#right-reasoning")).to_have_text("A thought.")
-    type_and_ask(page, "Second question?", "Ask as follow-up")
-    expect(page.locator("#left-earlier")).to_contain_text("First question?")
+    type_and_ask(page, "Second question?")
+    expect(page.locator("#earlier")).to_contain_text("First question?")
     done(page)
-    expect(page.locator("#right-earlier")).to_contain_text("An answer.")
+    expect(page.locator("#earlier .mc-arm-tuned")).to_contain_text("An answer.")
     asked = [r for r in client.requests if isinstance(r, m.AskRequest)]
-    assert asked[1].tuned_history == [m.Said(question="First question?", output=TUNED)]
+    assert asked[1].tuned_history == [Exchange("First question?", TUNED)]
     page.get_by_role("button", name="New conversation", exact=True).click()
-    expect(page.locator("#question textarea")).to_have_value("")
+    expect(page.locator("#question textarea")).to_be_focused()
     expect(page.get_by_text("First question?")).to_have_count(0)
     expect(page.locator("#right-answer")).to_contain_text("Appears here")
-    expect(page.get_by_role("button", name="Ask as follow-up", exact=True)).to_be_hidden()
+    expect(page.get_by_role("button", name="New conversation", exact=True)).to_be_hidden()
+
+
+@pytest.mark.parametrize(("width", "height"), [(1440, 900), (390, 844)])
+def test_box_and_button_are_in_view_from_the_beginning_and_answers_after_asking(chat, width, height):
+    page = chat(width)
+    page.set_viewport_size({"width": width, "height": height})
+    box, ask = page.locator("#question textarea"), page.get_by_role("button", name="Ask both", exact=True)
+    expect(box).to_be_in_viewport(ratio=1)
+    expect(ask).to_be_in_viewport(ratio=1)
+    page.get_by_role("button", name=CHIPS[SAMPLE_QUESTIONS[2][1]], exact=True).click()
+    expect(box).to_have_value(SAMPLE_QUESTIONS[2][1])
+    expect(box).to_be_in_viewport(ratio=1)
+    ask.click()
+    done(page)
+    expect(page.locator("#asked")).to_be_in_viewport(ratio=1)
+    expect(page.locator("#left-answer .mc-text")).to_be_in_viewport(ratio=1)
+    covered = page.locator(".mc-composer").bounding_box()["y"]
+    assert page.locator("#left-answer .mc-text").bounding_box()["y"] < covered, "and not behind the box"
+    expect(box).to_be_in_viewport(ratio=1)
+
+
+@pytest.mark.parametrize(("key", "text"), [("Enter", "Why?\n"), ("a", "Why?a")])
+def test_shift_and_a_key_only_write(chat, client, key, text):
+    page = chat()
+    page.locator("#question textarea").fill("Why?")
+    page.keyboard.press(f"Shift+{key}" if key == "Enter" else key)
+    expect(page.locator("#question textarea")).to_have_value(text)
+    assert client.requests == []
+
+
+@pytest.mark.parametrize(
+    ("count", "words"), [(10, ""), (7000, "7,000 of 8,000"), (8000, "8,000 of"), (20_000, "20,000")]
+)
+def test_a_long_question_is_counted_and_never_cut(chat, client, count, words):
+    page, text = chat(), "ä" * count
+    box = page.locator("#question textarea")
+    box.focus()
+    page.keyboard.insert_text(text)
+    expect(page.locator("#question-count")).to_contain_text(words)
+    page.keyboard.press("Enter")
+    if count > 8000:
+        expect(page.locator("#chat-note")).to_contain_text("8000 is the most")
+        expect(box).to_have_value(text)
+        assert client.requests == []
+    else:
+        done(page)
+        assert client.requests[-1].question == text
+        expect(page.locator("#question-count")).to_have_text("")
+
+
+def test_each_panel_says_what_its_arm_does_and_that_it_has_ended_before_the_other(chat, client):
+    client.hold, client.base = threading.Event(), "Short."
+    page = chat()
+    type_and_ask(page, "Why?")
+    expect(page.locator("#panel-left .mc-state")).to_have_text("Finished · 6 tokens")
+    expect(page.locator("#left-reasoning")).to_have_text("None was written.")
+    expect(page.locator("#panel-right .mc-state")).to_contain_text("Answering")
+    client.hold.set()
+    done(page)
+    expect(page.locator("#panel-right .mc-state")).to_have_text("Finished · 10 tokens")
+
+
+def test_on_a_phone_a_switch_shows_base_or_tuned_and_blinded_a_or_b(chat):
+    page = chat(390)
+    type_and_ask(page, "Why?")
+    done(page)
+    left, right, switch = page.locator("#panel-left"), page.locator("#panel-right"), page.locator("#side")
+    expect(left).to_be_visible()
+    expect(right).to_be_hidden()
+    switch.get_by_label("Tuned").check()
+    expect(left).to_be_hidden()
+    expect(right).to_be_visible()
+    unfold(page, "comparison")
+    page.get_by_label("Compare blinded, and store what I judge").check()
+    type_and_ask(page, "Blinded?")
+    expect(page.locator("#judgement")).to_be_visible()
+    switch.get_by_label("A", exact=True).check()
+    expect(left).to_be_visible()
+    for side, name in (("left", "A"), ("right", "B")):
+        switch.get_by_label(name, exact=True).check()
+        expect(page.locator(f"#{side}-reasoning")).to_be_visible()
+
+
+def test_a_failed_question_comes_back_into_an_empty_box(chat, client):
+    page = chat()
+    box = page.locator("#question textarea")
+    client.problems = ("It broke.",)
+    type_and_ask(page, "Why?")
+    expect(page.locator("#chat-note")).to_contain_text("It broke.")
+    expect(box).to_have_value("Why?")
 
 
 def test_by_keyboard_alone_with_the_decoding_changed_and_put_back(chat, client):
@@ -217,7 +307,7 @@ def test_by_keyboard_alone_with_the_decoding_changed_and_put_back(chat, client):
     expect(page.locator("#decoding-state")).to_contain_text("Not as in the evaluation, which had: New tokens 1280")
     page.locator("#question textarea").focus()
     page.keyboard.type("Why?")
-    page.keyboard.press("Shift+Enter")
+    page.keyboard.press("Enter")
     done(page)
     assert client.requests[-1].max_new_tokens == 77
     page.locator("#decoding-reset").focus()
@@ -225,6 +315,7 @@ def test_by_keyboard_alone_with_the_decoding_changed_and_put_back(chat, client):
     expect(field).to_have_value("1280")
     expect(page.locator("#decoding-state")).to_contain_text("The same as in the evaluation")
     page.locator("#question textarea").focus()
+    page.keyboard.type("Again?")
     page.keyboard.press("Tab")
     expect(page.get_by_role("button", name="Ask both", exact=True)).to_be_focused()
     page.keyboard.press("Space")
@@ -275,10 +366,14 @@ def test_a_blinded_comparison_is_told_judged_kept_counted_and_exported(chat, run
     expect(heads[0]).to_contain_text({"base": "Base", "tuned": "Tuned"}[kept.a])
     expect(page.locator("#judgement")).to_be_hidden()
     expect(page.locator("#comparison-groups")).to_contain_text("Diabetes")
+    expect(page.get_by_role("button", name="Next question", exact=True)).to_be_in_viewport()
     with page.expect_download() as download:
         page.get_by_role("button", name="Export as CSV", exact=True).click()
     [row] = csv.DictReader(download.value.path().read_text(encoding="utf-8-sig").splitlines())
     assert (row["id"], row["better_answer"]) == (kept.id, kept.a)
+    page.get_by_role("button", name="Next question", exact=True).click()
+    expect(page.locator("#left-answer")).to_contain_text("Appears here")
+    expect(page.locator("#question textarea")).to_be_focused()
 
 
 def test_the_demonstration_model_is_compared_only_when_asked_for(chat, run, client):
@@ -315,8 +410,8 @@ def test_hostile_text_is_text_in_its_own_order_and_a_very_long_one_stays_whole(c
     done(page)
     expect(page.locator("#left-answer .mc-text")).to_contain_text("<iframe src=//192.0.2.1>")
     expect(page.locator("#left-answer .mc-text")).to_contain_text("‹U+202E›evil‹U+202C› end")
-    type_and_ask(page, "And?", "Ask as follow-up")
-    expect(page.locator("#left-earlier .mc-asked")).to_contain_text("<script>window.pwned=2</script>")
+    type_and_ask(page, "And?")
+    expect(page.locator("#earlier .mc-asked")).to_contain_text("<script>window.pwned=2</script>")
     done(page)
     assert page.locator(".mc-text img, .mc-text a, .mc-text iframe, .mc-text script, .mc-asked *").count() == 0
     client.base, client.tuned, client.step = "word " * 20_000, TUNED, 10_000

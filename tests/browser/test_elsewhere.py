@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect
 
-from medcot.jobdirs import ALIVE
-from medcot.runs import RunStore
+from medcot.runs.job_dir import ALIVE
+from medcot.runs.store import RunStore
 from tests.browser.conftest import PATIENCE, end, wait_until
 from tests.conftest import write_records
 from tests.fakes import FakeClient

@@ -6,15 +6,18 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
-from medcot.evaluating.order import EvaluationOrder
-from medcot.evaluating.reporting import write_reports
-from medcot.jobdirs import ALIVE
-from medcot.runs import Evaluation, RunStore
+from medcot.evaluation.answers import Answer
+from medcot.evaluation.summary import EXAMPLE, Summary
+from medcot.runs.events import Progress, Started
+from medcot.runs.job_dir import ALIVE
+from medcot.runs.run import Evaluation
+from medcot.runs.store import RunStore
 from medcot.settings import RunSettings
+from medcot.settings.evaluation import EvaluationOrder
 from medcot.ui.evaluate.tab import EvaluateTab
 from tests.browser.conftest import PATIENCE, end, wait_until
+from tests.evaluation.test_report import example, summary_of
 from tests.fakes import FakeClient, write_run
-from tests.test_report import example, summary_of
 
 pytestmark = pytest.mark.slow
 expect.set_options(timeout=PATIENCE)
@@ -37,10 +40,10 @@ def test_evaluates_to_a_table_that_a_second_viewer_sees(serve, open_page, tuned)
             end(job)
     summary = tuned.latest_summary()
     assert summary
-    expect(page.locator("#scores")).to_contain_text(f"{summary['arms']['tuned']['answer_rouge_l']:.3f}")
+    expect(page.locator("#scores")).to_contain_text(f"{summary.arms['tuned']['answer_rouge_l']:.3f}")
     expect(page.locator("#floors tbody tr")).to_have_count(4)
     expect(page.locator("#results .mc-verdict")).to_contain_text("95% interval")
-    expect(page.locator("#examples details")).to_have_count(summary["data"]["records"])
+    expect(page.locator("#examples details")).to_have_count(summary.data.records)
 
     second = open_page(url)
     second.get_by_role("tab", name="Evaluate", exact=True).click()
@@ -58,13 +61,13 @@ def test_figures_plots_sorting_filters_and_files_at_both_widths(serve, open_page
     page.set_viewport_size({"width": width, "height": 900})
     page.get_by_role("tab", name="Evaluate", exact=True).click()
     expect(page.locator("#results .mc-verdict strong")).to_contain_text("Tuned scores better than base")
-    expect(page.locator("#scores thead th")).to_have_text(["Base", "Tuned", "Tuned less base"])
+    expect(page.locator("#scores thead th")).to_have_text(["Base", "Tuned", "Tuned less base", "95% interval"])
     expect(page.locator("#scores tbody tr").first).to_contain_text("to +")
     expect(page.locator("#results .plot-differences rect")).to_have_count(1 + sum(g != 0 for g in gains))
     expect(page.locator("#results")).to_contain_text("Ceiling")
     shown = page.locator("#examples .mc-gain")
     expect(shown).to_have_count(len(gains))
-    assert shown.all_inner_texts()[0] == "-0.200"
+    assert shown.all_inner_texts()[0] == "−0.200"
     choose(page, "#sort", "Largest gain first")
     expect(shown.first).to_have_text("+0.400")
     page.get_by_label("Tuned worse", exact=True).check()
@@ -83,11 +86,15 @@ def test_figures_plots_sorting_filters_and_files_at_both_widths(serve, open_page
 def test_one_that_was_stopped_offers_to_resume_and_keeps_what_is_answered(serve, open_page, runs_dir):
     evaluation = write_evaluated(runs_dir, [0.1, 0.2])
     (evaluation.path / "summary.json").unlink()
+    answer = {"kind": "record", "output": "x", "tokens": 1, "ended": "finished", "seconds": 1.0}
+    evaluation.write_lines("answers", [Answer(**answer, number=n, arm=a) for n in (1, 2) for a in ("base", "tuned")])
+    evaluation.append(Started(job="evaluate", device="CPU"))
+    evaluation.append(Progress(stage="Answering", done=4, total=20))
     evaluation.write_status("stopped")
     page = open_page(serve(runs_dir, FakeClient()))
     page.get_by_role("tab", name="Evaluate", exact=True).click()
     expect(page.get_by_role("button", name="Resume evaluation", exact=True)).to_be_visible()
-    expect(page.locator("#evaluation-state")).to_contain_text("2 answered questions are kept")
+    expect(page.locator("#evaluation-state")).to_contain_text("4 of 20 answers are kept")
     expect(page.locator("#examples .mc-gain")).to_have_count(2)
 
 
@@ -100,7 +107,7 @@ def test_a_look_that_began_before_a_choice_does_not_undo_it(serve, open_page, ru
     def slow(tab, run_id, *values):
         found = look(tab, run_id, *values)
         looks.append(run_id)
-        if isinstance(found, list) and other.log_path.exists() and not held.is_set():
+        if found and other.log_path.exists() and not held.is_set():
             held.set()
             assert go_on.wait(60)
         return found
@@ -138,6 +145,7 @@ def write_evaluated(runs_dir: Path, gains: list[float]) -> Evaluation:
     for arm in ("base", "tuned"):
         examples[1][arm]["truncated"] = True
     ceiling = {"answer_rouge_l": 0.9, "truncated": 0.0, "truncated_before_answer": 0.0}
-    write_reports(evaluation, {**summary_of(examples), "ceiling": ceiling}, examples, [])
+    summary = Summary.model_validate({**summary_of(examples), "ceiling": ceiling})
+    evaluation.write_reports(summary, list(map(EXAMPLE.validate_python, examples)), [])
     evaluation.write_status("finished", job="evaluate")
     return evaluation

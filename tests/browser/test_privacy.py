@@ -3,13 +3,12 @@
 import os
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser.conftest import ARGUMENTS, CHROMIUM, PATIENCE, free_port, is_foreign, wait_until
+from tests.browser.conftest import ARGUMENTS, CHROMIUM, PATIENCE, app, free_port, is_foreign, wait_until
 
 pytestmark = pytest.mark.slow
 expect.set_options(timeout=PATIENCE)
@@ -30,9 +29,8 @@ def test_what_is_typed_is_written_nowhere(browsers, tuned, tmp_path):
         folder.mkdir()
     port, log, foreign = free_port(), tmp_path / "app.log", []
     environment = {**os.environ, "HOME": str(home), "TMPDIR": str(temporary), "XDG_CACHE_HOME": str(home / "cache")}
-    command = [sys.executable, "app.py", "--port", str(port), "--runs-dir", str(tuned.path.parent)]
     with log.open("wb") as out:
-        app = subprocess.Popen(command, stdout=out, stderr=out, env=environment)
+        served = subprocess.Popen(app(port, tuned.path.parent), stdout=out, stderr=out, env=environment)
     try:
         wait_until(lambda: b"Ctrl-C" in log.read_bytes(), 120)
         context = browsers.chromium.launch_persistent_context(profile, executable_path=CHROMIUM, args=ARGUMENTS)
@@ -45,13 +43,13 @@ def test_what_is_typed_is_written_nowhere(browsers, tuned, tmp_path):
         page.get_by_role("button", name="Ask both", exact=True).click()
         expect(page.locator("#left-ending")).to_contain_text("tokens", timeout=240_000)
         page.locator("#question textarea").fill(f"And {CANARY} again?")
-        page.get_by_role("button", name="Ask as follow-up", exact=True).click()
-        expect(page.locator("#left-earlier")).to_contain_text(CANARY)
+        page.get_by_role("button", name="Ask both", exact=True).click()
+        expect(page.locator("#earlier")).to_contain_text(CANARY)
         assert CANARY not in page.evaluate("JSON.stringify([{...localStorage}, {...sessionStorage}, document.cookie])")
         page.wait_for_timeout(3000)  # a browser saves its session every few seconds
         context.close()
     finally:
-        app.send_signal(signal.SIGINT)
-        app.wait(60)
+        served.send_signal(signal.SIGINT)
+        served.wait(60)
     assert foreign == []
     assert holding(tuned.path.parent, home, temporary, profile, tmp_path) == []

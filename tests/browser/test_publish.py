@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
-from medcot.runs import Run
+from medcot.runs.run import Run, size
 from tests.browser.conftest import PATIENCE
 from tests.fakes import FakeClient
 from tests.hub_stub import WRITE_TOKEN, HubStub
@@ -30,6 +30,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[HubStub]:
 def panel(page: Page) -> Page:
     page.get_by_role("tab", name="Evaluate", exact=True).click()
     page.get_by_role("button", name="Publish to the Hugging Face Hub").click()
+    page.wait_for_timeout(1000)  # the tab's first drawing would take back what is typed into it meanwhile
     page.get_by_label("Repository").fill(REPO)
     return page
 
@@ -62,7 +63,7 @@ def test_a_dry_run_lists_and_a_push_pushes_and_the_token_is_gone(serve, open_pag
         )
     )
     weights = (tuned.adapter_dir / "adapter_model.safetensors").stat().st_size
-    assert listed["adapter_model.safetensors"] == f"{weights:,}"
+    assert listed["adapter_model.safetensors"] == size(weights)
     assert {"README.md", "adapter_config.json", "prompt_contract.json", "settings.json"} <= listed.keys()
     assert not hub.commits, "nothing was pushed"
 

@@ -1,15 +1,20 @@
 """States of the page that a real worker rarely shows, on run directories and a client written by hand."""
 
+import itertools
 import json
 import os
+import re
 import threading
 
 import pytest
 from playwright.sync_api import expect
 
-from medcot.events import Finished, PlanMade, Progress, Step, Validation, Warned
-from medcot.runs import RunStore
+from medcot.evaluation.answers import Answer
+from medcot.evaluation.summary import EXAMPLE, Summary
+from medcot.runs.events import Finished, PlanMade, Progress, Started, Step, Validation, Warned
+from medcot.runs.store import RunStore
 from medcot.settings import RunSettings
+from medcot.settings.recipes import compose
 from tests.browser.conftest import PATIENCE, is_foreign, points
 from tests.fakes import FakeClient, write_run
 
@@ -66,7 +71,7 @@ def test_figures_failure_with_hint_and_list(serve, open_page, runs_dir):
     told = [plan, Validation(step=0, loss=3.5), step(1), step(2), Warned(message=NASTY)]
     progress = Progress(stage="Training", done=2, total=10, eta_seconds=65)
     failed = write_run(
-        store, RunSettings(name="failed"), "failed", [*told, progress], error=NASTY, hint="Halve training.micro_batch."
+        store, RunSettings(name="failed"), "failed", [*told, progress], error=NASTY, hint="Halve “Micro-batch”."
     )
     done = write_run(store, RunSettings(name="done"), "finished", [*told, Finished(seconds=75, peak_memory_gib=2)])
     page = open_page(serve(runs_dir, FakeClient()))
@@ -74,7 +79,7 @@ def test_figures_failure_with_hint_and_list(serve, open_page, runs_dir):
     page.get_by_role("radio", name=failed.id).check()
     live = page.locator("#live")
     expect(live.locator(".mc-badge")).to_have_text("Failed")
-    expect(live).to_contain_text("Halve training.micro_batch.")
+    expect(live).to_contain_text("Halve “Micro-batch”.")
     expect(live).to_contain_text(NASTY)
     expect(live).to_contain_text("4.2 GiB")
     assert points(page) == 2
@@ -85,14 +90,119 @@ def test_figures_failure_with_hint_and_list(serve, open_page, runs_dir):
 
 
 def test_a_queued_run_says_that_it_waits(serve, open_page, runs_dir, monkeypatch):
-    monkeypatch.setattr("medcot.jobdirs.JobDir.worker_alive", lambda self, pid: pid == os.getpid())
+    monkeypatch.setattr("medcot.runs.job_dir.JobDir.worker_alive", lambda self, pid: pid == os.getpid())
     store = RunStore(runs_dir)
     busy = write_run(store, RunSettings(name="busy"), "running", pid=os.getpid())
     queued = write_run(store, RunSettings(name="next"), "queued", pid=os.getpid())
     page = open_page(serve(runs_dir, FakeClient()))
     expect(page.get_by_role("radio", name=busy.id)).to_be_checked()
-    page.get_by_role("radio", name=queued.id).check()
-    expect(page.locator("#live")).to_contain_text(f"Waiting for the device, which {busy.id} uses")
+    page.locator("#runs").get_by_role("radio", name=queued.id).check()
+    expect(page.locator("#live")).to_contain_text(f"Waiting: {busy.id} has the device.")
+    busy.write_status("finished")
+    expect(page.locator("#live .mc-stage")).to_have_text("Starting")
+
+
+def test_each_checkbox_of_the_form_has_its_whole_label_and_help(serve, open_page, runs_dir):
+    page = open_page(serve(runs_dir, FakeClient()))
+    for title in ("Settings", "Training", "Evaluation", "Weights & Biases"):
+        page.get_by_role("button", name=re.compile(f"^{re.escape(title)}")).first.click()  # not "Start training"
+    boxes = page.locator(".mc-fields .block:has([type=checkbox])")
+    expect(boxes).to_have_count(4)
+    for width, i in itertools.product((390, 1440), range(4)):
+        page.set_viewport_size({"width": width, "height": 900})
+        box = boxes.nth(i)
+        expect(box.locator(".info-text")).to_be_visible()
+        assert box.evaluate("e => e.clientWidth >= 180 && e.scrollWidth <= e.clientWidth")
+        assert box.evaluate("e => e.scrollHeight <= e.clientHeight")
+
+
+def test_an_empty_page_leads_to_train_and_a_finished_run_to_what_comes_next(serve, open_page, runs_dir):
+    store, page = RunStore(runs_dir), open_page(serve(runs_dir, FakeClient()))
+    for tab in ("Evaluate", "Chat"):
+        open_tab(page, tab).get_by_role("button", name="Go to Train", exact=True).click()
+        expect(page.locator("#start")).to_be_visible()
+    first, _ = (write_run(store, RunSettings(), "finished", adapter=True) for _ in range(2))
+    for button, picker in (("Evaluate it", "#evaluate-run"), ("Ask it", "#chat-run")):
+        open_tab(page, "Train").locator("#runs").get_by_role("radio", name=first.id).check()
+        expect(page.locator("#live h3")).to_have_text(first.id)
+        page.get_by_role("button", name=button, exact=True).first.click()
+        expect(page.locator(f"{picker} input")).to_be_visible()
+        expect(page.locator(f"{picker} input")).to_have_value(re.compile(first.id))
+        expect(page.get_by_role("button", name="Go to Train", exact=True)).to_be_hidden()
+    untuned = write_run(store, RunSettings(), "stopped")
+    open_tab(page, "Train").locator("#runs").get_by_role("radio", name=untuned.id).check()
+    expect(page.get_by_role("button", name="Evaluate it", exact=True)).to_be_hidden()
+
+
+@pytest.mark.parametrize(("width", "height"), [(1440, 900), (768, 1024), (390, 844), (320, 568)])
+def test_start_is_in_view_on_an_empty_page_and_with_settings_unfolded(serve, open_page, runs_dir, width, height):
+    page = open_page(serve(runs_dir, FakeClient()))
+    page.set_viewport_size({"width": width, "height": height})
+    start, check = page.locator("#start"), page.locator("#check")
+    expect(start).to_be_in_viewport(ratio=1)
+    expect(check).to_be_in_viewport(ratio=1)
+    page.locator("#settings > button").click()
+    page.locator("#settings").scroll_into_view_if_needed()
+    expect(start).to_be_in_viewport(ratio=1)
+    start.click(trial=True)  # nothing lies over it
+
+
+@pytest.mark.parametrize("width", [1440, 390])
+def test_the_header_is_one_line_and_the_gpu_is_spoken_of_under_train_alone(serve, open_page, runs_dir, width):
+    page = open_page(serve(runs_dir, FakeClient()))
+    page.set_viewport_size({"width": width, "height": 844})
+    for tab in ("Train", "Evaluate", "Chat"):
+        open_tab(page, tab)
+        assert page.locator(".mc-head").bounding_box()["height"] < 50
+        expect(page.get_by_text("No GPU here", exact=False)).to_be_visible(visible=tab == "Train")
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_the_page_has_one_measure(serve, open_page, runs_dir):
+    page = open_page(serve(runs_dir, FakeClient()))
+    for width in (1440, 1920, 2560):
+        page.set_viewport_size({"width": width, "height": 900})
+        assert page.locator(".main.fillable").bounding_box()["width"] == 1320, width
+
+
+def test_a_stopped_job_says_what_is_left_of_it(serve, open_page, runs_dir):
+    """Each sentence beside what lies in the folder."""
+    store, begun = RunStore(runs_dir), [Started(job="train", device="CPU"), step(1)]
+    kept = write_run(store, RunSettings(name="kept"), "stopped", begun)
+    (kept.checkpoints_dir / "checkpoint-20").mkdir(parents=True)
+    empty = write_run(store, RunSettings(name="empty"), "stopped", begun)
+    cancelled = write_run(store, RunSettings(name="cancelled"), "stopped")
+    page = open_page(serve(runs_dir, FakeClient()))
+    expect(page.get_by_role("radio", name=empty.id)).to_be_checked()
+    for run, words in (
+        (kept, "Stopped on request; the checkpoint of step 20 is kept."),
+        (empty, "Stopped on request, before anything was saved."),
+        (cancelled, "Cancelled before it started."),
+    ):
+        page.get_by_role("radio", name=run.id).check()
+        expect(page.locator("#live .mc-stage")).to_have_text(words)
+    expect(page.locator("#plot")).not_to_contain_text("appears with the first step")
+
+
+def test_a_stopped_evaluation_says_how_many_answers_are_kept(serve, open_page, runs_dir):
+    run = write_run(RunStore(runs_dir), RunSettings(), "finished", adapter=True)
+    evaluation = run.new_evaluation()
+    answer = {"kind": "record", "arm": "base", "output": "x", "tokens": 1, "ended": "finished", "seconds": 1.0}
+    evaluation.write_lines("answers", [Answer(**answer, number=n) for n in range(1, 5)])
+    for event in (Started(job="evaluate", device="CPU"), Progress(stage="Answering", done=4, total=15)):
+        evaluation.append(event)
+    evaluation.write_status("stopped", job="evaluate")
+    page = open_tab(open_page(serve(runs_dir, FakeClient())), "Evaluate")
+    expect(page.get_by_text("Stopped on request; 4 of 15 answers are kept.")).to_be_visible()
+
+
+def test_chat_says_on_load_that_the_decoding_is_the_evaluations(serve, open_page, runs_dir):
+    write_run(RunStore(runs_dir), compose("starter"), "finished", adapter=True)
+    page = open_tab(open_page(serve(runs_dir, FakeClient())), "Chat")
+    page.get_by_role("button", name="Decoding", exact=False).first.click()
+    expect(page.get_by_label("New tokens", exact=False).first).to_have_value("320")
+    page.wait_for_timeout(1500)
+    expect(page.locator("#decoding-state")).to_contain_text("The same as in the evaluation of this run.")
 
 
 def test_nothing_from_data_is_markup_in_evaluate(serve, open_page, runs_dir):
@@ -101,12 +211,12 @@ def test_nothing_from_data_is_markup_in_evaluate(serve, open_page, runs_dir):
     arm = {"output": NASTY, "reasoning": NASTY, "answer": "word " * 3000, "problems": [NASTY], "truncated": False}
     row = {"question": NASTY, "base": arm, "tuned": arm, "reference": {"reasoning": NASTY, "answer": NASTY}}
     row |= {"record": 1, "gain": 0}
-    evaluation.write_lines("examples", [row])
+    evaluation.write_lines("examples", [EXAMPLE.validate_python(row)])
     evaluation.write_summary(summary())
     evaluation.write_status("finished", job="evaluate")
     page = open_tab(open_page(serve(runs_dir, FakeClient())), "Evaluate")
     expect(page.locator("#results .mc-verdict")).to_contain_text("Not distinguishable at this size")
-    expect(page.locator("#scores")).to_contain_text("+0.010 (-0.020 to +0.040)")
+    expect(page.locator("#scores")).to_contain_text("+0.010 −0.020 to +0.040")
     expect(page.locator("#results")).to_contain_text("Tuned was cut at the token limit in 50% of the records.")
     page.locator("#examples summary").click()
     expect(page.locator("#examples .mc-text").first).to_have_text(NASTY)
@@ -114,34 +224,34 @@ def test_nothing_from_data_is_markup_in_evaluate(serve, open_page, runs_dir):
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
-def summary() -> dict:
+def summary() -> Summary:
     arm = dict.fromkeys(
         ("answer_rouge_l", "reasoning_rouge_l", "format_strict", "format_lenient", "truncated", "length_ratio"), 0.5
     )
     paired = {"difference": 0.01, "low": -0.02, "high": 0.04, "win": 11, "tie": 5, "loss": 4}
-    return {
-        "run": "r",
-        "metric": "rougeL F1, stemmer",
-        "decoding": {"max_new_tokens": 320, "temperature": 0.0},
-        "notes": [NASTY],
-        "data": {"records": 1, "source": NASTY},
-        "arms": {"base": arm, "tuned": arm},
-        "floors": {"echo": 0.1, "shuffled": 0.1, "empty": 0.0, "gold_reasoning": 0.2},
-        "paired": {"tuned-base": {**paired, "verdict": "not distinguishable", "records_needed": 300}},
-    }
+    return Summary(
+        run="r",
+        metric="rougeL F1, stemmer",
+        decoding={"max_new_tokens": 320, "temperature": 0.0},
+        notes=[NASTY],
+        data={"records": 1, "source": NASTY},
+        arms={"base": arm, "tuned": arm},
+        floors={"echo": 0.1, "shuffled": 0.1, "empty": 0.0, "gold_reasoning": 0.2},
+        paired={"tuned-base": {**paired, "verdict": "not distinguishable", "records_needed": 300}},
+    )
 
 
 def test_chat_shows_model_text_as_text_and_warns_of_the_starter(serve, open_page, runs_dir):
     write_run(RunStore(runs_dir), RunSettings(), "finished", adapter=True)
     tuned = f"<think>first {NASTY[23:]}</think><response>so {NASTY[23:]}</response>"
     page = open_tab(open_page(serve(runs_dir, FakeClient(base=NASTY + " </b> <think", tuned=tuned))), "Chat")
-    expect(page.get_by_text("its medical statements are often wrong")).to_have_count(2)
+    expect(page.get_by_text("its medical statements are often wrong")).to_have_count(1)
     page.locator("#question textarea").fill("Why?")
     page.get_by_role("button", name="Ask both", exact=True).click()
     expect(page.locator("#chat-note")).to_contain_text("Done.")
     expect(page.locator("#left-ending")).to_contain_text("Finished · 10 tokens · first token after 0.1 s")
     expect(page.locator("#right-reasoning .mc-text")).to_have_text(f"first {NASTY[23:]}")
-    expect(page.locator("#right-answer .mc-text")).to_have_text(f"so {NASTY[23:]}")
+    expect(page.locator("#right-answer .mc-text")).to_have_text(f"so {NASTY[23:].replace('**', '')}")
     expect(page.locator("#left-answer")).to_contain_text("<think")
     assert page.evaluate("window.pwned") is None
 
@@ -160,6 +270,7 @@ def test_a_second_question_waits_and_a_refusal_is_in_words(serve, open_page, run
     for page in (first, second):
         expect(page.locator("#chat-note")).to_contain_text("Done.")
     client.problems = ("The device is in use by some-run. Wait until it is done.",)
+    second.locator("#question textarea").fill("Again?")
     second.get_by_role("button", name="Ask both", exact=True).click()
     expect(second.locator("#chat-note")).to_contain_text("The device is in use by some-run.")
     second.locator("#question textarea").fill(" ")

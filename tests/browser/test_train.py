@@ -3,7 +3,6 @@
 import os
 import signal
 import subprocess
-import sys
 import threading
 from pathlib import Path
 
@@ -11,15 +10,14 @@ import httpx
 import pytest
 from playwright.sync_api import Page, expect
 
-from medcot.runs import RunStore
+from medcot.runs.store import RunStore
 from medcot.ui.form import Form
-from tests.browser.conftest import PATIENCE, end, fill, free_port, points, wait_until
+from tests.browser.conftest import PATIENCE, app, end, field, fill, free_port, points, wait_until
 from tests.conftest import write_records
 from tests.fakes import FakeClient
 
 pytestmark = pytest.mark.slow
 expect.set_options(timeout=PATIENCE)
-APP = Path(__file__).parents[2] / "app.py"
 
 
 @pytest.fixture
@@ -66,20 +64,43 @@ def test_points_arrive_a_reload_and_a_second_viewer_see_them_and_stop_stops(serv
         end(run)
 
 
+def test_two_fast_clicks_start_one_run_which_is_brought_into_view(serve, open_page, runs_dir, long_run):
+    page = open_page(serve(runs_dir))
+    fill(page, long_run)
+    button = page.get_by_role("button", name="Start training", exact=True)
+    button.click()
+    button.evaluate("e => e.click()")  # within the first one's request
+    expect(page.locator("#live .mc-badge")).to_be_in_viewport()
+    expect(button).not_to_have_attribute("data-busy", "Starting")
+    [run] = RunStore(runs_dir).list()
+    try:
+        button.click()
+        expect(page.locator("#form-notes, #train-problems").first).to_contain_text("was started a moment ago")
+        assert [r.id for r in RunStore(runs_dir).list()] == [run.id]
+        page.get_by_role("button", name="Stop now, without saving").click()
+        expect(page.locator("#live .mc-badge")).to_have_text("Stopped")
+        button.click()
+        wait_until(lambda: len(RunStore(runs_dir).list()) == 2)
+    finally:
+        for run in RunStore(runs_dir).list():
+            end(run)
+
+
 def test_ctrl_c_takes_uploads_along_while_a_page_is_open(open_page, runs_dir, tmp_path):
     port, temporary = free_port(), tmp_path / "temporary"
-    command = [sys.executable, str(APP), "--port", str(port), "--runs-dir", str(runs_dir)]
-    app = subprocess.Popen(command, stdout=subprocess.DEVNULL, env={**os.environ, "GRADIO_TEMP_DIR": str(temporary)})
+    command = app(port, runs_dir)
+    page = subprocess.Popen(command, stdout=subprocess.DEVNULL, env={**os.environ, "GRADIO_TEMP_DIR": str(temporary)})
     try:
         wait_until(lambda: answers(port))
-        open_page(f"http://127.0.0.1:{port}")
+        shown = open_page(f"http://127.0.0.1:{port}")
+        shown.get_by_role("button", name="Start training", exact=True).wait_for()  # it fetches nothing any more
         sent = httpx.post(f"http://127.0.0.1:{port}/gradio_api/upload", files={"files": ("q.jsonl", b"{}")})
         assert [Path(path).read_bytes() for path in sent.json()] == [b"{}"]
-        app.send_signal(signal.SIGINT)
-        app.wait(60)
-        assert list(temporary.rglob("*.jsonl")) == []
+        page.send_signal(signal.SIGINT)
+        page.wait(60)
+        assert [path for path in temporary.rglob("*") if path.is_file()] == []
     finally:
-        app.kill()
+        page.kill()
 
 
 def test_a_killed_worker_is_interrupted_with_what_to_do(serve, open_page, runs_dir, long_run):
@@ -95,7 +116,7 @@ def test_a_killed_worker_is_interrupted_with_what_to_do(serve, open_page, runs_d
 
 def test_a_restarted_app_finds_the_worker_and_ctrl_c_says_that_it_goes_on(open_page, runs_dir, long_run):
     port = free_port()
-    command = [sys.executable, str(APP), "--port", str(port), "--runs-dir", str(runs_dir)]
+    command = app(port, runs_dir)
     first = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     wait_until(lambda: answers(port))
     start(open_page(f"http://127.0.0.1:{port}"), long_run)
@@ -131,17 +152,35 @@ def test_bad_input_is_told_all_at_once_and_beside_its_field(serve, open_page, ru
     fill(page, {"training.epochs": "-1", "training.learning_rate": "fast", "data.source": "missing.csv"})
     page.get_by_role("button", name="Start training", exact=True).click()
     problems = page.locator("#train-problems")
-    expect(problems).to_contain_text("3 things have to be mended first")
-    expect(problems).to_contain_text("training.epochs: input should be greater than 0; got -1")
-    expect(problems).to_contain_text("training.learning_rate: input should be a valid number")
+    expect(problems).to_contain_text("3 things have to be fixed first")
+    expect(problems).to_contain_text("Epochs: must be greater than 0; got -1")
+    expect(problems).to_contain_text("Learning rate: must be a number; got 'fast'")
     expect(problems).to_contain_text("there is no file missing.csv")
     expect(page.locator("#set-training-epochs")).to_contain_text("greater than 0")
     expect(page.locator("#set-data-source")).to_contain_text("there is no file missing.csv")
-    fill(page, {"training.epochs": "1", "training.learning_rate": "1e-3"})
+    wrong = page.locator(".mc-wrong")
+    expect(wrong).to_have_count(3)
+    fill(page, {"training.epochs": "1"})
+    expect(wrong).to_have_count(2)  # before another start is tried
+    fill(page, {"training.learning_rate": "1e-3"})
+    expect(wrong).to_have_count(1)
     page.get_by_role("button", name="Start training", exact=True).click()
-    expect(problems).to_contain_text("One thing has to be mended first")
+    expect(problems).to_contain_text("One thing has to be fixed first")
     expect(page.locator("#set-training-epochs")).not_to_contain_text("greater than 0")
     assert not RunStore(runs_dir).list()
+
+
+def test_a_field_that_is_wrong_is_unfolded_and_all_is_well_once_it_is_right(serve, open_page, runs_dir):
+    page = open_page(serve(runs_dir, FakeClient()))
+    fill(page, {"lora.rank": "many"})
+    page.locator("#settings > button").click()  # folds it
+    expect(field(page, "lora.rank")).to_be_hidden()
+    page.get_by_role("button", name="Start training", exact=True).click()
+    expect(page.locator("#train-problems")).to_contain_text("LoRA rank: must be a whole number; got 'many'")
+    expect(field(page, "lora.rank")).to_be_visible()
+    fill(page, {"lora.rank": "8"})
+    expect(page.locator("#train-problems")).not_to_contain_text("fixed first")
+    expect(page.locator(".mc-wrong")).to_have_count(0)
 
 
 def test_the_last_of_two_recipes_chosen_at_once_fills_the_form(serve, open_page, runs_dir, monkeypatch):
@@ -159,7 +198,7 @@ def test_the_last_of_two_recipes_chosen_at_once_fills_the_form(serve, open_page,
     last = page.get_by_role("radio", name="reference-exact: as the reference notebook")
     last.check()
     go_on.set()
-    expect(page.locator("#command")).to_have_text(f"medcot train --recipe reference-exact --runs-dir {runs_dir}")
+    expect(page.locator("#command")).to_have_text("medcot train --recipe reference-exact")
     expect(last).to_be_checked()
 
 
@@ -169,8 +208,6 @@ def test_a_recipe_fills_the_form_and_the_command_follows(serve, open_page, runs_
     expect(page.get_by_role("textbox", name="Model")).to_have_value("unsloth/Llama-3.2-3B-Instruct")
     expect(page.locator("#command")).to_contain_text("--recipe llama-3.2-3b-medical-cot")
     fill(page, {"lora.rank": "32"})
-    expect(page.locator("#command")).to_have_text(
-        f"medcot train --recipe llama-3.2-3b-medical-cot --set lora.rank=32 --runs-dir {runs_dir}"
-    )
+    expect(page.locator("#command")).to_have_text("medcot train --recipe llama-3.2-3b-medical-cot --set lora.rank=32")
     page.get_by_role("button", name="Start training", exact=True).click()
     expect(page.locator("#train-problems")).to_contain_text("4bit needs a CUDA GPU")

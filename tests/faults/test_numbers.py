@@ -5,10 +5,11 @@ import shutil
 
 import pytest
 
-from medcot.engine import checkpoints
+from medcot.engine.outcome import NotFinite, explain
+from medcot.engine.train import checkpoints
 from medcot.errors import BadInput
-from medcot.events import Validation, Warned
-from medcot.runs import Run
+from medcot.runs.events import Validation, Warned
+from medcot.runs.run import Run
 from tests.engine_tools import adapter_tensors, assert_same_weights, changed, steps, train
 
 
@@ -33,15 +34,46 @@ def test_a_loss_that_becomes_no_number_keeps_the_last_good_checkpoint(tmp_path, 
                 next(p for n, p in model.named_parameters() if "lora_B" in n).fill_(value)
 
     settings = changed(tiny_settings, "training", max_steps=8, validate_steps=50, log_steps=log_steps)
-    with pytest.raises(FloatingPointError, match=said):
+    with pytest.raises(NotFinite, match=said) as failed:
         train(tmp_path / "runs", settings, fault=poison)
+    fix = "Start a new run with a lower training.learning_rate or more training.warmup_steps. "
+    assert explain(failed.value).hint == fix + "checkpoint-2 is whole and kept."
     run = only_run(tmp_path)
     assert [p.name for p in run.checkpoints_dir.iterdir()] == ["checkpoint-2"], "nothing broken was kept"
-    assert checkpoints.damage(run.checkpoints()[0]) is None
+    assert checkpoints.Checkpoint(run.checkpoints()[0]).damage() is None
     assert not run.has_adapter
 
 
-def test_a_base_model_whose_loss_is_no_number_fails_before_the_first_step(tmp_path, tiny_settings, tiny_model):
+@pytest.mark.parametrize("resumed", [False, True])
+def test_only_a_checkpoint_that_is_there_is_spoken_of(tmp_path, tiny_settings, resumed):
+    import torch
+
+    def poison(model, forward, _rows):
+        if forward == 2:
+            with torch.no_grad():
+                next(p for n, p in model.named_parameters() if "lora_B" in n).fill_(math.nan)
+
+    settings = changed(tiny_settings, "training", max_steps=8, validate_steps=50, save_steps=50)
+    run = train(tmp_path / "runs", settings, stop_at=1) if resumed else None
+    with pytest.raises(NotFinite) as failed:
+        train(tmp_path / "runs", settings, run=run, fault=poison)
+    hint = explain(failed.value).hint
+    assert "training.learning_rate" in hint
+    names = [p.name for p in run.checkpoints()] if run else []
+    assert (f"{names[0]} is whole and kept" if names else "No checkpoint was written before") in hint
+
+
+@pytest.mark.parametrize(
+    ("dtype", "fix"),
+    [
+        ("float32", "in float32. Its weights are broken"),
+        ("bfloat16", "in bfloat16. Set model.dtype=float32."),
+        ("float16", "in float16. Set model.dtype=bfloat16 or float32."),
+    ],
+)
+def test_a_base_model_whose_loss_is_no_number_fails_before_the_first_step(
+    tmp_path, tiny_settings, tiny_model, dtype, fix
+):
     from safetensors.torch import load_file, save_file
 
     broken = tmp_path / "broken"
@@ -49,8 +81,12 @@ def test_a_base_model_whose_loss_is_no_number_fails_before_the_first_step(tmp_pa
     weights = load_file(broken / "model.safetensors")
     weights["model.norm.weight"] = weights["model.norm.weight"] * float("nan")
     save_file(weights, broken / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(FloatingPointError, match="is nan at step 0"):
-        train(tmp_path / "runs", changed(tiny_settings, "model", id=str(broken)))
+    with pytest.raises(NotFinite, match="is nan at step 0") as failed:
+        train(tmp_path / "runs", changed(tiny_settings, "model", id=str(broken), dtype=dtype))
+    hint = explain(failed.value).hint
+    assert fix in hint
+    assert "learning_rate" not in hint
+    assert "checkpoint" not in hint
     assert not only_run(tmp_path).has_adapter
 
 
@@ -132,14 +168,13 @@ def test_a_resume_goes_on_with_the_halved_micro_batch(tmp_path, batches_of_four)
 
 
 def test_when_not_even_one_sequence_fits_the_run_fails_and_says_what_to_do(tmp_path, batches_of_four):
-    from medcot.engine.memory import OutOfMemory
-    from medcot.engine.worker import explain
+    from medcot.engine.outcome import OutOfMemory
 
     with pytest.raises(OutOfMemory, match="at step 4 with one sequence at a time") as failed:
         train(tmp_path / "runs", batches_of_four, fault=too_many(0, since=4))
     assert len(warnings(only_run(tmp_path))) == 2
     assert [p.name for p in only_run(tmp_path).checkpoints()] == ["checkpoint-2"]
-    assert "training.max_length" in explain(failed.value)[1]
+    assert "training.max_length" in explain(failed.value).hint
 
 
 # ---- nothing to learn

@@ -8,18 +8,19 @@ import sys
 import psutil
 import pytest
 
-from medcot import jobs
-from medcot.events import Checkpoint, Started, Step, Stopped
-from medcot.jobdirs import ALIVE
-from medcot.runs import RunStore
+from medcot.runs.events import Checkpoint, Started, Step, Stopped
+from medcot.runs.job_dir import ALIVE
+from medcot.runs.store import RunStore
+from medcot.workers import jobs
+from medcot.workers.slot import Slot, waiting_jobs
 from tests.engine_tools import changed
 from tests.faults.tools import ended, events, until
 
 APP = """
 import sys, time
 from pathlib import Path
-from medcot import jobs
-from medcot.runs import RunStore
+from medcot.workers import jobs
+from medcot.runs.store import RunStore
 from medcot.settings import RunSettings
 settings = RunSettings.model_validate_json(sys.stdin.readline())
 for _ in range(int(sys.argv[2])):
@@ -60,11 +61,11 @@ def test_the_app_dies_and_the_worker_goes_on_to_the_end(store, tiny_settings):
 
 
 def test_the_queue_outlives_the_app_and_each_of_it_can_be_cancelled(store, tiny_settings):
-    slot = jobs.Slot(store.root)
+    slot = Slot(store.root)
     assert slot.try_acquire("a test")
     first, second = started_by_an_app_that_is_killed(store, tiny_settings, count=2)
     after_a_restart = RunStore(store.root)
-    assert [j.path for j in jobs.waiting_jobs(after_a_restart)] == [first.path, second.path]
+    assert [j.path for j in waiting_jobs(after_a_restart)] == [first.path, second.path]
     jobs.stop(first)
     assert ended(first).state == "stopped"
     slot.release()
@@ -73,7 +74,6 @@ def test_the_queue_outlives_the_app_and_each_of_it_can_be_cancelled(store, tiny_
     assert second.status().state == "stopped"
 
 
-@pytest.mark.slow
 def test_sigterm_to_the_whole_group_saves_a_checkpoint_and_leaves_no_process(store, tiny_settings):
     """As a machine does that goes down: every process of the worker is told."""
     run = jobs.start_training(store, changed(tiny_settings, "training", max_steps=5000, save_steps=5000))
@@ -86,7 +86,6 @@ def test_sigterm_to_the_whole_group_saves_a_checkpoint_and_leaves_no_process(sto
     until(lambda: not in_session(pid), "the end of its processes")
 
 
-@pytest.mark.slow
 def test_sigterm_while_it_loads_ends_it_at_once(store, tiny_settings):
     run = jobs.start_training(store, tiny_settings)
     until(lambda: run.status().state == "running", "its start")
@@ -115,8 +114,10 @@ def test_a_clock_that_goes_back_an_hour_disturbs_neither_the_order_nor_the_speed
     (tmp_path / "clock" / "sitecustomize.py").write_text(
         f"import os, time\nnow = time.time\ntime.time = lambda: now() - 3600 * os.path.exists({str(flag)!r})\n"
     )
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path / "clock"), os.environ.get("PYTHONPATH", "")]))
-    run = jobs.start_training(store, changed(tiny_settings, "training", max_steps=5000, save_steps=5000))
+    path = os.pathsep.join([str(tmp_path / "clock"), os.environ.get("PYTHONPATH", "")])
+    with monkeypatch.context() as of_the_first:
+        of_the_first.setenv("PYTHONPATH", path)
+        run = jobs.start_training(store, changed(tiny_settings, "training", max_steps=5000, save_steps=5000))
     until(lambda: events(run, Step), "a step")
     flag.touch()
     before = len(events(run, Step))

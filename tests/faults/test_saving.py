@@ -4,19 +4,20 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 
 import pytest
 
-from medcot import jobs
-from medcot.engine import checkpoints
+from medcot.engine.train import checkpoints
 from medcot.errors import BadInput
-from medcot.evaluating.order import EvaluationOrder
-from medcot.events import Checkpoint, Warned
-from medcot.jobdirs import ALIVE
-from medcot.runs import Run, RunStore
+from medcot.runs.events import Checkpoint, Warned
+from medcot.runs.job_dir import ALIVE
+from medcot.runs.run import Run
+from medcot.runs.store import RunStore
 from medcot.settings import RunSettings, build
-from tests.engine_tools import adapter_tensors, assert_same_weights, changed, train
+from medcot.settings.evaluation import EvaluationOrder
+from medcot.workers import jobs
+from tests import forkserver
+from tests.engine_tools import adapter_tensors, assert_same_weights, changed, steps, train
 from tests.fakes import write_run
 from tests.faults import killed
 from tests.faults.tools import events, fill, mounted, until
@@ -35,19 +36,39 @@ def settings(tiny_settings):
 @pytest.mark.slow
 def test_kill_9_in_the_middle_of_saving_leaves_a_whole_checkpoint_to_go_on_from(tmp_path, settings):
     (tmp_path / "settings.json").write_text(settings.model_dump_json())
-    command = [sys.executable, "-m", "tests.faults.killed", str(tmp_path / "settings.json"), str(tmp_path / "killed")]
-    done = subprocess.run([*command, *killed.MOMENTS], capture_output=True, text=True, timeout=200)
+    arguments = (tmp_path / "settings.json", tmp_path / "killed", *killed.MOMENTS)
+    done = forkserver.run("tests.faults.killed", *arguments)
     assert done.returncode == 0, done.stderr
-    whole = adapter_tensors(train(tmp_path / "whole", settings))
+    whole = adapter_tensors(only(tmp_path / "killed" / "whole"))
     for moment in killed.MOMENTS:
-        (path,) = (tmp_path / "killed" / moment).iterdir()
-        run = Run(path)
-        found = {p.name: checkpoints.damage(p) for p in run.checkpoints()}
+        run = only(tmp_path / "killed" / moment)
+        found = {p.name: checkpoints.Checkpoint(p).damage() for p in run.checkpoints()}
         late = moment == killed.MOMENTS[-1]
         assert found == ({"checkpoint-4": None, "checkpoint-2": None} if late else {"checkpoint-2": None}), moment
-        train(path.parent, settings, run=run)
+        train(run.path.parent, settings, run=run)
         assert_same_weights(whole, adapter_tensors(run))
         assert [p.name for p in run.checkpoints_dir.iterdir()] == ["checkpoint-6"], "what the kill left is gone"
+
+
+@pytest.mark.slow
+def test_kill_9_at_any_moment_and_again_and_again_leads_to_the_same_weights(tmp_path, settings):
+    settings = changed(settings, "training", save_steps=1)
+    (tmp_path / "settings.json").write_text(settings.model_dump_json())
+    seeds = ("1", "2", "3", "4")
+    done = forkserver.run("tests.faults.killed", tmp_path / "settings.json", tmp_path / "killed", *seeds)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout.split()[-1]) > 0, "at least one was killed before its end"
+    whole = adapter_tensors(only(tmp_path / "killed" / "whole"))
+    for seed in seeds:
+        run = only(tmp_path / "killed" / seed)
+        assert_same_weights(whole, adapter_tensors(run))
+        assert [p.name for p in run.checkpoints_dir.iterdir()] == ["checkpoint-6"], "what the kills left is gone"
+        assert {event.step for event in steps(run)} == {1, 2, 3, 4, 5, 6}
+
+
+def only(root) -> Run:
+    (path,) = root.iterdir()
+    return Run(path)
 
 
 @pytest.fixture(scope="module")
@@ -69,11 +90,11 @@ def records_of_module(shared):
 def test_a_truncated_or_missing_checkpoint_file_is_named(tmp_path, a_checkpoint, name):
     copy = tmp_path / a_checkpoint.name
     shutil.copytree(a_checkpoint, copy)
-    assert checkpoints.damage(copy) is None
+    assert checkpoints.Checkpoint(copy).damage() is None
     os.truncate(copy / name, (copy / name).stat().st_size // 2)
-    assert name in checkpoints.damage(copy)
+    assert name in checkpoints.Checkpoint(copy).damage()
     (copy / name).unlink()
-    assert f"{name} is missing" in checkpoints.damage(copy)
+    assert f"{name} is missing" in checkpoints.Checkpoint(copy).damage()
 
 
 def test_damaged_checkpoints_are_named_and_passed_over(tmp_path, settings):
@@ -112,8 +133,9 @@ def test_what_was_just_written_stays_and_what_was_passed_over_goes(tmp_path):
         (tmp_path / "kept" / f"checkpoint-{step}").mkdir(parents=True)
     written = tmp_path / "written" / "checkpoint-27"
     written.mkdir(parents=True)
-    final = checkpoints.keep(written, tmp_path / "kept", {}, most=2, micro_batch=1, computed="")
-    assert final.is_dir()
+    manifest = checkpoints.Manifest(depends_on={}, micro_batch=1)
+    final = checkpoints.save(written, tmp_path / "kept", manifest, most=2)
+    assert final.path.is_dir()
     assert {p.name for p in (tmp_path / "kept").iterdir()} == {"checkpoint-20", "checkpoint-27"}
 
 
@@ -134,7 +156,6 @@ def small_disk(tmp_path):
     yield from mounted(tmp_path / "disk", "size=8m")
 
 
-@pytest.mark.slow
 def test_a_full_disk_ends_the_run_in_words_and_it_goes_on_when_there_is_room(small_disk, tiny_settings):
     store = RunStore(small_disk)
     run = jobs.start_training(store, changed(tiny_settings, "training", max_steps=5000, save_steps=2))
@@ -145,7 +166,7 @@ def test_a_full_disk_ends_the_run_in_words_and_it_goes_on_when_there_is_room(sma
     assert status.state in ("failed", "interrupted")
     assert "disk is full" in status.error + status.hint
     assert "--resume" in status.hint
-    assert any(checkpoints.damage(c) is None for c in run.checkpoints())
+    assert any(checkpoints.Checkpoint(c).damage() is None for c in run.checkpoints())
     with pytest.raises(BadInput, match="No space left on device"):
         jobs.start_training(store, tiny_settings)
     assert len(store.list()) == 1, "a run that cannot be made leaves nothing"
@@ -186,7 +207,20 @@ def test_a_disk_that_became_read_only_is_said_by_whatever_would_write(tmp_path):
 def test_a_full_disk_is_told_whichever_library_meets_it():
     from safetensors import SafetensorError
 
-    from medcot.engine.worker import explain
+    from medcot.engine.outcome import explain
 
     met = SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
-    assert "disk is full" in explain(met)[1]
+    assert "disk is full" in explain(met).hint
+
+
+@pytest.mark.parametrize(
+    "own", ["checkpoint-2-copy", "checkpoint-best", "checkpoint-²", "checkpoint-", "checkpoint-007"]
+)
+def test_what_somebody_keeps_beside_the_checkpoints_ends_no_training_and_stays(tmp_path, own):
+    kept = tmp_path / "kept"
+    for name in (own, "checkpoint-2", "checkpoint-4"):
+        (kept / name).mkdir(parents=True)
+    (written := tmp_path / "checkpoint-6").mkdir()
+    (written / "weights").write_text("w")
+    checkpoints.save(written, kept, checkpoints.Manifest(depends_on={}, micro_batch=1), most=1)
+    assert sorted(path.name for path in kept.iterdir()) == sorted([own, "checkpoint-6"])

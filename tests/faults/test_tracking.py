@@ -11,11 +11,12 @@ from pathlib import Path
 import psutil
 import pytest
 
-from medcot import jobs
 from medcot.errors import BadInput
-from medcot.events import Finished, Step, Validation, Warned
-from medcot.runs import RunStore
+from medcot.runs.events import Finished, Step, Validation, Warned
+from medcot.runs.store import RunStore
 from medcot.settings import build
+from medcot.ui.job_reader import Reader
+from medcot.workers import jobs
 from tests.engine_tools import changed
 from tests.faults.tools import ended, events, until
 
@@ -52,6 +53,8 @@ def test_with_the_service_away_a_run_finishes_and_its_evaluation_too_and_no_key_
     assert len(events(run, Validation)) == 3
     assert len(events(run, Finished)) == 1
     assert "http://127.0.0.1:9 does not answer" in warnings(run)
+    seen = Reader(store).seen(run)
+    assert "wandb sync" in " ".join(seen.warnings), "the page shows it too"
     assert "wandb sync" in warnings(run)
     (logged,) = (run.path / "wandb").glob("offline-run-*/*.wandb")
     for name in (b"train/loss", b"validation/loss", b"gpu_memory_gib", b"progress", b"learning_rate"):
@@ -140,6 +143,7 @@ def service(monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.real_spawn
 def test_with_a_key_training_and_evaluation_are_one_run_there_and_nothing_of_this_machine_is_sent(
     store, tiny_settings, service
 ):
@@ -188,7 +192,7 @@ def test_when_its_helper_process_dies_or_the_run_is_killed_training_goes_on_and_
 @pytest.mark.slow
 def test_it_is_off_unless_asked_for_and_then_wandb_is_not_even_imported(tmp_path):
     code = (
-        "import sys; from pathlib import Path; from medcot.engine import tracking; from medcot.runs import Run; "
+        "import sys; from pathlib import Path; from medcot.engine import tracking; from medcot.runs.run import Run; "
         "from medcot.settings import RunSettings\n"
         "with tracking.follow(Run(Path('r')), RunSettings(), print) as report:\n"
         "    report('an event'); import trl.trainer.callbacks\n"

@@ -6,7 +6,7 @@ import time
 import psutil
 import pytest
 
-from medcot.jobdirs import ALIVE
+from medcot.runs.job_dir import ALIVE
 
 WAIT = 120
 

@@ -1,17 +1,28 @@
-"""What a tab is handed, over the runs folder of the test."""
+"""What a card is given, over the runs folder of the test."""
 
 import gradio as gr
 import pytest
 
-from medcot.device import device
-from medcot.runs import RunStore
+from medcot.ui.chat.tab import ChatTab
 from medcot.ui.page import Page
-from medcot.ui.reading import Reader
 from tests.fakes import FakeClient
 
 
 @pytest.fixture
 def page(runs_dir) -> Page:
-    store = RunStore(runs_dir)
     with gr.Blocks() as demo:
-        return Page(demo, gr.Timer(), store, runs_dir, Reader(store), FakeClient(), device())
+        return Page(demo, runs_dir, FakeClient())
+
+
+@pytest.fixture
+def chat(page) -> ChatTab:
+    with page.demo:
+        return ChatTab(page)
+
+
+DECODING = (320, 0, 1, 42)
+SESSION = gr.Request(session_hash="s")
+
+
+def ask(chat, name, opened=(), text="Why?", blinded=False):
+    return list(chat.ask(SESSION, name, list(opened), text, blinded, True, *DECODING))

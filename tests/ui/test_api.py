@@ -6,11 +6,14 @@ import pytest
 from gradio_client import Client
 from gradio_client.exceptions import AppError
 
-from medcot import messages as m
-from medcot.runs import RunStore
+from medcot.evaluation.summary import Summary
+from medcot.runs.store import RunStore
 from medcot.settings import RunSettings
-from medcot.ui import build_app, launch_arguments
-from tests.browser.conftest import free_port, wait_until
+from medcot.ui import build_app
+from medcot.ui.serve import Served
+from medcot.workers import protocol as m
+from tests.browser.conftest import wait_until
+from tests.evaluation.test_report import example, summary_of
 from tests.fakes import FakeClient, write_run
 
 TEXT = "<think>\nSigns.\n</think>\n<response>\nGout.\n</response>"
@@ -24,11 +27,9 @@ def model():
 @pytest.fixture
 def served(runs_dir, model):
     run = write_run(RunStore(runs_dir), RunSettings(), "finished", adapter=True)
-    app = build_app(runs_dir, model)
-    port = free_port()
-    app.launch(server_port=port, prevent_thread_lock=True, quiet=True, **launch_arguments())
-    yield run, Client(f"http://127.0.0.1:{port}", verbose=False)
-    app.close(verbose=False)
+    page = Served(build_app(runs_dir, model))
+    yield run, Client(page.url, verbose=False)
+    page.close()
 
 
 def test_runs_summaries_and_answers_by_name(served):
@@ -39,9 +40,10 @@ def test_runs_summaries_and_answers_by_name(served):
     with pytest.raises(AppError, match="has not been evaluated"):
         client.predict(run.id, api_name="/evaluation_summary")
     job = run.new_evaluation()
-    job.write_summary({"schema": 1, "run": run.id})
+    written = summary_of([example("a")])
+    job.write_summary(Summary.model_validate(written))
     job.write_status("finished", job="evaluate")
-    assert client.predict(run.id, api_name="/evaluation_summary") == {"schema": 1, "run": run.id}
+    assert client.predict(run.id, api_name="/evaluation_summary") == written
     with pytest.raises(AppError, match="no run"):
         client.predict("../x", api_name="/evaluation_summary")
 

@@ -1,6 +1,11 @@
 """The plot holds every reading, and survives none."""
 
-from medcot.ui.chart import MOST_DOTS, MOST_POINTS, loss_plot
+import re
+from itertools import pairwise
+
+import pytest
+
+from medcot.ui.chart import MOST_DOTS, MOST_POINTS, MOST_STRIPS, loss_plot
 
 
 def test_nothing_yet_is_said_in_words():
@@ -25,3 +30,26 @@ def test_many_readings_are_thinned_and_keep_their_last():
     assert len(many) > MOST_POINTS + 1 >= len(drawn) > MOST_DOTS
     assert drawn[-1].startswith("100.00,")
     assert "mc-dot-train" not in plot
+
+
+@pytest.mark.parametrize("total", [1, 2, 3, 5, 7, 37, 60, 99, 100, 617, 1234, 20_000, 987_654])
+def test_steps_are_marked_at_round_numbers_and_at_the_end_and_never_close_together(total):
+    plot = loss_plot([(1, 2.0)], [], total)
+    marks = [int(mark) for mark in re.findall(r'class="mc-x" [^>]*>(\d+)<', plot)]
+    assert marks[0] == 0
+    assert marks[-1] == total
+    assert len(marks) <= 8
+    unit = marks[1] if len(marks) > 2 else total
+    assert str(unit).rstrip("0") in ("1", "2", "5") or len(marks) == 2
+    assert all(b - a >= total / 10 for a, b in pairwise(marks))
+
+
+@pytest.mark.parametrize("readings", [1, 2, 60, 61, 500, 5000])
+def test_values_are_told_under_the_pointer_at_any_number_of_points_and_the_strips_cover_the_plot(readings):
+    plot = loss_plot([(float(n), 1 / n) for n in range(1, readings + 1)], [(readings, 3.5)], readings)
+    strips = re.findall(r'mc-strip" style="left:([\d.]+)%;width:([\d.]+)%[^"]*" data-said="([^"]+)"', plot)
+    assert len(strips) == min(readings, len(strips)) <= MOST_STRIPS + 1
+    assert strips[-1][2].startswith(f"Step {readings}: Train loss")
+    assert strips[-1][2].endswith("Validation loss 3.5")
+    assert sum(float(width) for _, width, _ in strips) == pytest.approx(100, abs=1)
+    assert ">loss<" in plot

@@ -5,13 +5,18 @@ from pathlib import Path
 
 import pytest
 
-from medcot import messages as m
-from medcot.adapters import of_run
-from medcot.endpoints import EndpointSettings
-from medcot.runs import RunStore
+from medcot.adapters.open import of_run
+from medcot.errors import Problem
+from medcot.evaluation.answers import Reply
+from medcot.prompts.contract import Exchange
+from medcot.runs.store import RunStore
+from medcot.safety import LONGEST_QUESTION
 from medcot.settings import EvaluationSettings, ModelSettings, PromptSettings, RunSettings
-from medcot.ui.chat.conversation import LONGEST_QUESTION, STOPPED, Conversation, Question, ending
-from medcot.ui.chat.sources import AdapterSource, ServerSource
+from medcot.settings.evaluation import EndpointSettings
+from medcot.ui.chat.panels import ending
+from medcot.ui.conversation import STOPPED, Conversation, Question
+from medcot.ui.sources import AdapterSource, ServerSource
+from medcot.workers import protocol as m
 from tests.fakes import FakeClient, write_run
 
 
@@ -66,7 +71,7 @@ def test_a_follow_up_carries_each_arms_own_words_and_a_new_question_none(ask):
         list(ask(talk, "s", text, follow_up=follow_up))
     asked = [r for r in client.requests if isinstance(r, m.AskRequest)]
     assert [len(r.base_history) for r in asked] == [0, 1, 2, 0]
-    assert asked[2].base_history == [m.Said(question=q, output="plain text") for q in ("First?", "Second?")]
+    assert asked[2].base_history == [Exchange(q, "plain text") for q in ("First?", "Second?")]
     assert asked[2].tuned_history[0].output == TUNED
     assert [question for question, _ in talk.said("s")] == ["Anew?"]
     assert talk.said("somebody else") == []
@@ -76,13 +81,13 @@ def test_a_follow_up_needs_something_to_follow_the_same_model_and_a_contract_tha
     client = FakeClient(base="x", tuned="y")
     talk = Conversation(client)
     [turn] = ask(talk, "s", "And?", follow_up=True)
-    assert "follows nothing" in turn.problems[0]
+    assert "follows nothing" in str(turn.problems[0])
     list(ask(talk, "s", "First?"))
     other = AdapterSource(of_run(write_run(RunStore(runs_dir), RunSettings(name="b"), "finished", adapter=True)))
     [turn] = ask(talk, "s", "And?", follow_up=True, source=other)
-    assert "as it was opened then" in turn.problems[0]
+    assert "as it was opened then" in str(turn.problems[0])
     client.loaded = client.loaded.model_copy(update={"follow_ups": False})
-    assert "plain prompt contract" in list(ask(talk, "s", "And?", follow_up=True))[-1].problems[0]
+    assert "plain prompt contract" in str(list(ask(talk, "s", "And?", follow_up=True))[-1].problems[0])
 
 
 def reopened(source, **changed):
@@ -104,7 +109,7 @@ def test_what_is_called_the_same_but_lies_elsewhere_or_is_asked_in_another_way_i
         assert list(ask(talk, "s", "Why?", source=chosen))[-1].answered
     assert loads(client) == [source.adapter, other.adapter, source.adapter]
     [refused] = ask(talk, "s", "And?", source=other, follow_up=True)
-    assert "as it was opened then" in refused.problems[0]
+    assert "as it was opened then" in str(refused.problems[0])
 
 
 def loads(client):
@@ -124,7 +129,8 @@ def test_after_a_load_that_failed_the_model_before_is_loaded_again(ask, source):
     talk = Conversation(client)
     list(ask(talk, "s", "Why?"))
     client.problems = ("It has no weights.",)
-    assert list(ask(talk, "s", "Why?", source=reopened(source, name="bad")))[-1].problems == client.problems
+    refused = list(ask(talk, "s", "Why?", source=reopened(source, name="bad")))[-1]
+    assert refused.problems == (Problem("", "It has no weights."),)
     client.problems = ()
     assert list(ask(talk, "s", "Why?"))[-1].answered
     assert [adapter.name for adapter in loads(client)] == [source.name, "bad", source.name]
@@ -255,7 +261,7 @@ def test_who_waits_can_give_up(ask):
 def test_what_cannot_be_asked_is_refused_in_words_before_the_worker_hears_of_it(ask, question, words):
     client = FakeClient()
     [turn] = ask(Conversation(client), "s", question)
-    assert words in turn.problems[0]
+    assert words in str(turn.problems[0])
     assert not turn.going
     assert not client.requests
 
@@ -264,7 +270,7 @@ def test_no_run_and_a_refusal_of_the_worker_are_told(ask):
     [turn] = ask(Conversation(FakeClient()), "s", "", source=None)
     assert len(turn.problems) == 2
     refused = list(ask(Conversation(FakeClient(problems=("The device is in use.",))), "s", "Why?"))[-1]
-    assert refused.problems == ("The device is in use.",)
+    assert refused.problems == (Problem("", "The device is in use."),)
 
 
 @pytest.mark.parametrize(
@@ -277,9 +283,7 @@ def test_no_run_and_a_refusal_of_the_worker_are_told(ask):
     ],
 )
 def test_why_an_answer_ended_and_how_fast_it_came(ended, words):
-    final = m.ArmAnswer(
-        text="", reasoning="", answer="", problems=[], tokens=30, ended=ended, seconds=2, first_token_seconds=0.25
-    )
+    final = Reply(text="", tokens=30, ended=ended, seconds=2, first_token_seconds=0.25)
     said = ending(final, 50)
     assert words in said
     assert said.endswith("30 tokens · first token after 0.2 s · 15 tokens per second")

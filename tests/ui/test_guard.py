@@ -13,7 +13,11 @@ import gradio as gr
 import httpx
 import pytest
 
+from medcot.adapters import publish
+from medcot.settings import RunSettings
 from medcot.ui import build_app, guard
+from medcot.ui.publish import PublishPanel
+from tests.fakes import write_run
 
 SPACE = {
     "SPACE_ID": "ada/medcot",
@@ -25,6 +29,7 @@ SPACE = {
 }
 
 
+DONE = publish.Pushed(repo="ada/x", url="https://huggingface.co/ada/x", commit="0" * 40, public=True, files=[])
 AT_WORK = 10.0  # seconds; heartbeats come in between
 
 
@@ -53,26 +58,64 @@ def test_who_may_act_on_a_space(monkeypatch, who, allowed, may):
     assert guard.may_act(who) is may
 
 
+VISITORS_MAY = {
+    "page.Page.watch.<locals>.look",
+    "page.Page.lead.<locals>.show",
+    "train.open_run.OpenRun.newest",
+    "train.open_run.OpenRun.open",
+    "train.open_run.Parts.show_plan",
+    "train.open_run.Parts.show_run",
+    "form.Form.filled_from",
+    "train.start.Start.described",
+    "train.start.Start.as_toml",
+    "train.history.History.compare",
+    "train.manage.Manage.fill",
+    "train.manage.Manage.reuse",
+    "evaluate.questions.Questions.show_file",
+    "evaluate.tab.EvaluateTab.newest",
+    "evaluate.tab.EvaluateTab.open",
+    "evaluate.tab.EvaluateTab.open_run",
+    "evaluate.tab.EvaluateTab.opened",
+    "evaluate.tab.EvaluateTab.sort",
+    "chat.picker.Picker.first",
+    "chat.picker.Picker.choose",
+    "chat.picker.Picker.turned_to",
+    "chat.picker.Picker.decoding_state",
+    "chat.picker.Picker.same_as_evaluation",
+    "chat.tab.ChatTab.ask",
+    "chat.tab.ChatTab.stop",  # of the visitor's own answer, like the next
+    "chat.tab.ChatTab.clear",
+    "api.Api.runs",
+    "api.Api.summary",
+    "api.Api.ask",
+    "gradio.components.login_button.LoginButton._check_login_status",
+}
+
+
+def name_of(handler) -> str:
+    return f"{handler.__module__.removeprefix('medcot.ui.')}.{handler.__qualname__}"
+
+
 def events_of(tmp_path, monkeypatch) -> tuple[dict, set]:
-    """The page as a Space builds it: what acts, by its number, with its name and inputs; and the names that read."""
+    """The page as a Space builds it: what acts, by number, with its name and inputs; and the names that are open."""
     for name, value in SPACE.items():
         monkeypatch.setenv(name, value)
         monkeypatch.setattr(f"gradio.oauth.{name}", value, raising=False)
     (tmp_path / "runs").write_text("")
-    acting, reading = {}, set()
+    acting, open_ = {}, set()
     for number, event in build_app(tmp_path / "runs").fns.items():
-        if event.fn and guard.name_of(event.fn) in guard.READING:
-            reading.add(guard.name_of(event.fn))
+        if event.fn and guard.is_open(event.fn):
+            open_.add(name_of(event.fn))
         elif event.fn:
-            acting[number] = (guard.name_of(event.fn), len(event.inputs))
-    return acting, reading
+            acting[number] = (name_of(event.fn), len(event.inputs))
+    return acting, open_
 
 
 def test_visitors_may_what_is_named_and_nothing_else(tmp_path, monkeypatch):
-    acting, reading = events_of(tmp_path, monkeypatch)
-    assert reading == guard.READING, "READING names what there is, and no more"
+    acting, open_ = events_of(tmp_path, monkeypatch)
+    assert open_ == VISITORS_MAY
     names = " ".join(name for name, _ in acting.values())
-    for action in ("start_run", "stop", "resume", "EvaluateTab.start", "publish"):
+    for action in ("Start.start", "stop_training", "resume", "EvaluateTab.start", "publish"):
         assert action in names
     events = build_app(tmp_path / "runs").fns
     started_by = {how for number in acting for _, how in events[number].targets}
@@ -166,3 +209,23 @@ def test_the_page_says_what_visitors_may_and_that_runs_will_vanish(space):
     assert "Visitors read results and chat" in page
     assert "lost when this Space restarts" in page
     assert "Sign in" in page
+
+
+def test_a_space_publishes_with_nobodys_token_but_a_visitors_own(monkeypatch, page):
+    """Its HF_TOKEN is its owner's, whomever MEDCOT_ALLOW lets in."""
+    pushed = []
+    monkeypatch.setattr(publish, "publish", lambda *_, **named: pushed.append(named["secrets"]) or DONE)
+    run = write_run(page.store, RunSettings(), "finished", adapter=True)
+    given = (run.id, "ada/x", "", True)
+    with page.demo:
+        panel = PublishPanel(page, gr.Dropdown())
+
+    def told(token):
+        return list(panel.publish(*given, token, None))[-1][panel.result]
+
+    assert "Published" in told("")
+    monkeypatch.setenv("SPACE_ID", "ada/medcot")
+    monkeypatch.setenv("MEDCOT_ALLOW", "*")
+    assert "Hub token</strong>: is empty, and nobody is signed in." in told(" ")
+    assert "Published" in told("hf_typed")
+    assert pushed == [None, {"HF_TOKEN": "hf_typed"}]

@@ -3,10 +3,12 @@
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
 
+import gradio as gr
 import pytest
 
-from medcot.ui import build_app, guard
+from medcot.ui import TABS, build_app
 from tests.fakes import FakeClient
+from tests.ui.test_guard import name_of
 
 
 @pytest.fixture
@@ -16,13 +18,13 @@ def app(runs_dir):
 
 def named(app, *starts: str) -> dict:
     """The page's events by their functions' names."""
-    return {n: e for e in app.fns.values() if e.fn and (n := guard.name_of(e.fn)).startswith(starts)}
+    return {n: e for e in app.fns.values() if e.fn and (n := name_of(e.fn)).startswith(starts)}
 
 
 def test_a_choice_made_while_another_is_under_way_is_not_lost(app):
     events = named(app, "train.", "form.", "evaluate.")
     chosen = {name: e.trigger_mode for name, e in events.items() if "input" in {how for _, how in e.targets}}
-    assert {"train.running.Running.open", "form.Form.filled_from", "evaluate.tab.EvaluateTab.sort"} <= chosen.keys()
+    assert {"train.open_run.OpenRun.open", "form.Form.filled_from", "evaluate.tab.EvaluateTab.sort"} <= chosen.keys()
     assert set(chosen.values()) == {"always_last"}
 
 
@@ -33,3 +35,13 @@ def test_a_tick_looks_also_where_the_page_has_a_choice_that_is_no_longer_listed(
     with ThreadPoolExecutor() as aside:  # where a browser test ran before, this thread's event loop is Playwright's
         processed = aside.submit(asyncio.run, app.preprocess_data(tick, sent, None)).result()
     assert processed.count("gone") == sent.count("gone")
+
+
+@pytest.mark.parametrize(("space", "opened"), [("ada/medcot", "Chat"), ("", None)])
+def test_a_visitor_of_a_space_lands_on_what_he_may_use(monkeypatch, runs_dir, space, opened):
+    if space:
+        monkeypatch.setenv("SPACE_ID", space)
+    page = build_app(runs_dir, FakeClient())
+    tabs = next(block for block in page.blocks.values() if isinstance(block, gr.Tabs))
+    assert tabs.selected == opened
+    assert opened in {None, *TABS}

@@ -1,74 +1,35 @@
 """transformers + peft: any device that torch knows."""
 
-from collections.abc import Collection
+import re
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
-from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, set_seed
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig, set_seed
 
-from medcot.engine.models import LocalModel
-from medcot.errors import BadInput, Problem, first_line
-from medcot.safe_adapter import WEIGHTS, header, require_safe
+from medcot.adapters.tensors import require_finite
+from medcot.adapters.verify import Config, require_safe
+from medcot.engine.backends import ActivationProfile
+from medcot.engine.lora import lora_config
+from medcot.engine.models import UNREADABLE, LocalModel, compute_dtype, load_tokenizer
+from medcot.errors import BadInput, first_line
+from medcot.hub import WEIGHTS
 from medcot.settings import LoraSettings, ModelSettings
 
-# Llama 3's own padding token. Adding one by name would grow the vocabulary past the embedding.
-LLAMA_PAD = "<|finetune_right_pad_id|>"
-ROOM_TO_WIDEN = 0.4  # of the free memory, that 4-bit weights may take when they are held wide for decoding
+# TRL computes a batch's loss in chunks of 256 tokens, with float32 copies of their logits.
+CHUNK_TOKENS, LOGIT_BYTES = 256, 12
+Value = TypeVar("Value", int, float)
+ROOM_TO_WIDEN = 0.4  # share of the free memory that dequantized 4-bit weights may take
 
 
-def torch_device() -> torch.device:
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def compute_dtype(wanted: str) -> torch.dtype:
-    """The torch dtype of a `model.dtype` setting on this machine; "auto" is what the hardware computes in."""
-    if wanted != "auto":
-        return {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}[wanted]
-    if torch.cuda.is_available():
-        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
-    capabilities = torch.cpu.get_capabilities()
-    native = capabilities.get("amx_bf16") or capabilities.get("avx512_bf16")
-    return torch.bfloat16 if native else torch.float32
-
-
-def load_tokenizer(folder: Path) -> Any:
-    """The tokenizer, with a padding token that is within the vocabulary."""
-    # Said and not left open: left open, transformers asks on standard input whether to run a model's own code.
-    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = LLAMA_PAD if LLAMA_PAD in tokenizer.get_vocab() else tokenizer.eos_token
-    tokenizer.padding_side = "right"
-    return tokenizer
-
-
-def add_lora(model: Any, config: LoraConfig) -> Any:
-    """The model with a fresh adapter. Raises BadInput where it has none of the layers named."""
-    try:
-        return get_peft_model(model, config)
-    except ValueError as error:
-        if "not found in the base model" not in str(error):
-            raise
-        raise no_layers(config.target_modules or []) from None
-
-
-def no_layers(names: Collection[str]) -> BadInput:
-    return BadInput(
-        Problem(
-            "lora.target_modules",
-            f"this model has no layers named {', '.join(sorted(names))}.",
-            "Name layers that it has.",
-        )
-    )
+def logit_bytes(tokens: int, vocabulary: int, _gradient_bytes: float) -> float:
+    return min(tokens, CHUNK_TOKENS) * vocabulary * LOGIT_BYTES
 
 
 def widened(model: Any) -> Any:
-    """A 4-bit base with the very same values held in the format it computes in, where most free memory stays free.
-
-    Unpacking them for each token is what makes 4-bit slow to decode. A base that is not 4-bit, or has no room, is
-    returned as it is.
-    """
+    """Dequantize a 4-bit base, which is slow to unpack at each token, if most of the free memory stays free."""
     if not getattr(model, "is_loaded_in_4bit", False):
         return model
     linear = [m for m in model.modules() if type(m).__name__ == "Linear4bit"]
@@ -78,8 +39,31 @@ def widened(model: Any) -> Any:
     return model.dequantize()
 
 
+def saved_config(checked: Config, modules: Collection[str]) -> LoraConfig:
+    """PEFT's configuration of a saved adapter, of checked values alone: weights and shapes come from its tensors."""
+    # Names of layers that this base has not would only cost time; the weights that are not used are counted.
+    targets = [name for name in checked.targets if name not in checked.ranks or name in modules]
+    rank, ranks = _usual_and_others(checked.ranks)
+    alpha, alphas = _usual_and_others(checked.alphas)
+    scales = {"r": rank, "lora_alpha": alpha, "rank_pattern": ranks, "alpha_pattern": alphas}
+    kinds = {"use_rslora": checked.rank_stabilized, "fan_in_fan_out": checked.fan_in_fan_out}
+    return LoraConfig(target_modules=targets, task_type="CAUSAL_LM", **scales, **kinds)
+
+
+def _usual_and_others(values: Mapping[str, Value]) -> tuple[Value, dict[str, Value]]:
+    """The value of most layers, and for each other value one pattern of names: PEFT tries each on each layer."""
+    layers: dict[Value, list[str]] = {}
+    for layer, value in values.items():
+        layers.setdefault(value, []).append(re.escape(layer))
+    usual = max(layers, key=lambda value: len(layers[value]))
+    return usual, {"|".join(names): value for value, names in layers.items() if value != usual}
+
+
 class PeftBackend:
     name = "peft"
+    caches_in_training = True
+    # Beside what Unsloth keeps, each adapter's input and the steps of norms, rotation and activation.
+    memory = ActivationProfile(hidden=16, keys=0, inner=5, backward=4, logit_bytes=logit_bytes)
 
     def device(self) -> str:
         return torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
@@ -89,58 +73,47 @@ class PeftBackend:
         options: dict[str, Any] = {"dtype": dtype}
         if model.quantization == "4bit":
             if not torch.cuda.is_available():
-                raise BadInput(Problem("model.quantization", "4bit needs a CUDA GPU.", "Set model.quantization=none."))
-            options["quantization_config"] = BitsAndBytesConfig(
-                load_in_4bit=True,
-                bnb_4bit_quant_type="nf4",
-                bnb_4bit_use_double_quant=True,
-                bnb_4bit_compute_dtype=dtype,
-            )
+                raise BadInput.of("model.quantization", "4bit needs a CUDA GPU.", "Set model.quantization=none.")
+            nf4 = {"bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": True, "bnb_4bit_compute_dtype": dtype}
+            options["quantization_config"] = BitsAndBytesConfig(load_in_4bit=True, **nf4)
             options["device_map"] = {"": torch.cuda.current_device()}
         try:
             tokenizer = load_tokenizer(local.path)
-            base = AutoModelForCausalLM.from_pretrained(
-                local.path, use_safetensors=True, trust_remote_code=False, **options
-            )
-        except (OSError, ValueError) as error:
-            raise BadInput(
-                Problem(
-                    "model.id",
-                    f"{local.path} cannot be loaded: {first_line(error)}",
-                )
-            ) from error
-        return (base if "device_map" in options else base.to(torch_device())), tokenizer
+            options |= {"use_safetensors": True, "trust_remote_code": False}
+            base = AutoModelForCausalLM.from_pretrained(local.path, **options)
+        except torch.OutOfMemoryError:
+            raise
+        except UNREADABLE as error:
+            what = f"{local.path} cannot be loaded: {first_line(error).rstrip('.')}."
+            raise BadInput.of("model.id", what, "Download it again, or name another model.") from error
+        return (base if "device_map" in options else base.to("cuda" if torch.cuda.is_available() else "cpu")), tokenizer
 
     def attach(self, model: Any, lora: LoraSettings, *, seed: int, checkpointing: bool) -> Any:
+        """Add a fresh adapter to the model, on layers that it is known to have."""
         set_seed(seed)
-        config = LoraConfig(
-            r=lora.rank,
-            lora_alpha=lora.alpha,
-            lora_dropout=lora.dropout,
-            bias=lora.bias,
-            target_modules=list(lora.target_modules),
-            task_type="CAUSAL_LM",
-        )
-        return add_lora(model, config)
+        return get_peft_model(model, lora_config(model, lora))
 
     def with_adapter(self, model: Any, adapter_dir: Path) -> Any:
-        """Raises BadInput for an adapter that is not LoRA in safetensors, or was made for another base."""
-        require_safe(adapter_dir)
-        tensors = header(adapter_dir / WEIGHTS)
+        """Add a saved adapter. Raises BadInput unless it is LoRA in finite safetensors that PEFT loads on this base."""
+        checked = require_safe(adapter_dir)
+        require_finite(adapter_dir / WEIGHTS)
         model = widened(model)
+        what = "does not fit this base: their layers differ in name, number or size."
+        misfit = BadInput.of(str(adapter_dir), what, "Name the base that the adapter was trained on.")
         try:
-            tuned = PeftModel.from_pretrained(model, adapter_dir, use_safetensors=True).eval()
-        except (RuntimeError, ValueError) as error:
-            if "size mismatch" not in str(error) and "not found in the base model" not in str(error):
-                raise
-            tuned = None
-        # What does not fit by name, PEFT passes over and leaves as it was made, with a warning at most.
-        if tuned is None or sum("lora_" in name for name in tuned.state_dict()) != len(tensors):
-            raise BadInput(
-                Problem(
-                    str(adapter_dir),
-                    "does not fit this base: their layers differ in name, number or size.",
-                    "Name the base that the adapter was trained on.",
-                )
-            )
+            config = saved_config(checked, {name for name, _ in model.named_modules()})
+            tuned = PeftModel.from_pretrained(model, adapter_dir, config=config, use_safetensors=True).eval()
+        except torch.OutOfMemoryError:
+            raise
+        except UNREADABLE as error:
+            if "size mismatch" in str(error) or "not found in the base model" in str(error):
+                raise misfit from None
+            what = f"PEFT cannot load it: {first_line(error).rstrip('.')}."
+            raise BadInput.of(str(adapter_dir), what, "Save it as plain LoRA, or use another adapter.") from error
+        # PEFT silently skips weights whose names do not match; count them.
+        if sum("lora_" in name for name in tuned.state_dict()) != 2 * len(checked.ranks):
+            raise misfit
         return tuned
+
+
+BACKEND = PeftBackend

@@ -1,4 +1,4 @@
-"""The two panels, left and right: which arm stands where, and its reasoning and answer as they are written."""
+"""The two panels, left and right: each shows one arm's reasoning and answer as they are written."""
 
 import time
 from dataclasses import dataclass, field
@@ -6,79 +6,93 @@ from typing import Any
 
 import gradio as gr
 
-from medcot import messages as m
+from medcot.evaluation.answers import ARMS, Arm, Ending, Reply
 from medcot.ui import components as c
-from medcot.ui.chat.conversation import Turn, ending
-from medcot.ui.page import QUIET
+from medcot.ui.chat.question import emergency
+from medcot.ui.conversation import Turn, counted
+from medcot.ui.markup import answer
+from medcot.ui.page import QUIET, Updates
+from medcot.workers import protocol as m
 
 SIDES = ("left", "right")
 TITLES = {"base": ("Base", "the model before tuning"), "tuned": ("Tuned", "base and adapter")}
 LETTERS = {"left": "A", "right": "B"}
-OPEN_ORDER = ("base", "tuned")
+OPEN_ORDER = ARMS
 UNASKED = "Appears here as it is written."
-# Reads what is shown, so that blinded text is copied as it stands; the second way is for pages without https.
-COPY = """() => {
-  const panel = document.querySelector('#panel-%(side)s');
-  const part = (id) => (panel.querySelector(id + ' .mc-text') || {textContent: ''}).textContent;
-  const text = panel.querySelector('h3').innerText + '\\n\\nReasoning:\\n' + part('#%(side)s-reasoning')
-    + '\\n\\nAnswer:\\n' + part('#%(side)s-answer') + '\\n\\n%(notice)s';
-  const older = () => {
-    const box = document.createElement('textarea');
-    box.value = text; document.body.append(box); box.select(); document.execCommand('copy'); box.remove();
-  };
-  if (navigator.clipboard) navigator.clipboard.writeText(text).catch(older); else older();
-  return 'Copied, with the words “%(notice)s”';
-}"""
+NONE = "None was written."
+STATES: dict[str, str] = c.TEXTS["chat"]["state"]
 
 
-@dataclass
 class Panel:
-    """One side's components."""
+    """One side; `arm` is shown there until a blinded comparison draws another order."""
 
-    side: str
-    head: gr.HTML
-    notice: gr.HTML
-    earlier: gr.HTML
-    fold: gr.Accordion
-    reasoning: gr.HTML
-    answer: gr.HTML
-    ending: gr.HTML
-    copied: gr.HTML
+    def __init__(self, side: str, arm: str):
+        self.side = side
+        with gr.Column(elem_classes="mc-card mc-panel", elem_id=f"panel-{side}", min_width=300):
+            self.head = c.block(heading(arm, side, False))
+            with gr.Accordion("Reasoning", open=True, elem_id=f"{side}-fold") as self.fold:
+                self.reasoning = c.block(c.passage("", UNASKED), elem_id=f"{side}-reasoning")
+            c.block("<h4>Answer</h4>")
+            self.answer = c.block(answer("", UNASKED), elem_id=f"{side}-answer", elem_classes="mc-answer")
+            self.ending = c.block(elem_id=f"{side}-ending")
+            with gr.Row(elem_classes="mc-copy-row"):
+                copy = c.small_button("Copy")
+                self.copied = c.block(elem_id=f"{side}-copied", elem_classes="mc-copied")
+        script = c.from_file("chat/copy_panel.js", side=side, notice=c.RESEARCH_ONLY)
+        copy.click(None, None, self.copied, js=script, **QUIET)
+        # What a question changes.
+        self.outputs = [self.head, self.fold, self.reasoning, self.answer, self.ending, self.copied]
 
-    @property
-    def live(self) -> list[Any]:
-        """What a turn changes, in the order of `shown`."""
-        return [self.head, self.earlier, self.fold, self.reasoning, self.answer, self.ending, self.copied]
+
+class Pair:
+    """The question, what was said before it, and under them both panels; a phone shows one, with a switch."""
+
+    def __init__(self) -> None:
+        with gr.Column(elem_id="conversation"):
+            self.earlier, self.asked = c.block(elem_id="earlier"), c.block(elem_id="asked")
+            self.emergency = c.block(elem_id="emergency")
+            chosen: dict[str, Any] = {"choices": sides(OPEN_ORDER, False), "value": SIDES[0], "interactive": True}
+            chosen |= {"label": "Shown", "show_label": False, "elem_id": "side", "elem_classes": "mc-switch"}
+            self.switch = gr.Radio(**chosen)
+            with gr.Row(elem_classes="mc-columns"):
+                self.panels = [Panel(side, arm) for side, arm in zip(SIDES, OPEN_ORDER, strict=True)]
+        panels = [part for panel in self.panels for part in panel.outputs]
+        self.outputs = [self.earlier, self.asked, self.emergency, self.switch, *panels]
+
+    def revealed(self, order: tuple[Arm, Arm]) -> Updates:
+        """The arms' names in place of the letters."""
+        heads: Updates = {
+            panel.head: heading(arm, panel.side, False) for panel, arm in zip(self.panels, order, strict=True)
+        }
+        return {**heads, self.switch: gr.update(choices=sides(order, False))}
 
 
-def heading(arm: str, side: str, blinded: bool) -> str:
-    """The panel's name; blinded, it is a letter."""
+def heading(arm: str, side: str, blinded: bool, state: str = "") -> str:
+    """The panel's title: the arm, or a letter if it is blinded; and what it is doing."""
     title, what = (LETTERS[side], "") if blinded else TITLES[arm]
     look = "blind" if blinded else arm
-    return f'<h3 class="mc-head-{look}">{title} <span class="mc-soft">{what}</span></h3>'
+    name = f'<h3 class="mc-head-{look}">{title} <span class="mc-soft">{what}</span></h3>'
+    return f'<div class="mc-title">{name}<span class="mc-state">{state}</span></div>' if state else name
 
 
-def panel(side: str, arm: str) -> Panel:
-    with gr.Column(elem_classes="mc-card mc-panel", elem_id=f"panel-{side}", min_width=300):
-        head = c.block(heading(arm, side, False))
-        notice, earlier = c.block(), c.block(elem_id=f"{side}-earlier")
-        with gr.Accordion("Reasoning", open=True, elem_id=f"{side}-fold") as fold:
-            reasoning = c.block(c.passage("", UNASKED), elem_id=f"{side}-reasoning")
-        c.block("<h4>Answer</h4>")
-        answer = c.block(c.passage("", UNASKED), elem_id=f"{side}-answer", elem_classes="mc-answer")
-        end = c.block(elem_id=f"{side}-ending")
-        with gr.Row(elem_classes="mc-copy-row"):
-            copy = gr.Button("Copy", size="sm", elem_classes="mc-copy")
-            copied = c.block(elem_id=f"{side}-copied", elem_classes="mc-copied")
-    copy.click(None, None, copied, js=COPY % {"side": side, "notice": c.RESEARCH_ONLY}, **QUIET)
-    return Panel(side, head, notice, earlier, fold, reasoning, answer, end, copied)
+def sides(order: tuple[Arm, Arm], blinded: bool) -> list[tuple[str, str]]:
+    """The names of the panels on the switch, each with its side."""
+    return [(LETTERS[side] if blinded else TITLES[arm][0], side) for side, arm in zip(SIDES, order, strict=True)]
+
+
+def ending(final: Reply, most: int) -> str:
+    """Why an arm's answer ended, when its first token came, and how fast the others."""
+    reason = c.TEXTS["chat"]["ended"][final.ended].format(most=most)
+    rate = final.tokens / final.seconds if final.seconds else 0.0
+    speed = f" · first token after {final.first_token_seconds:.1f} s · {counted(round(rate), 'token')} per second"
+    return f"{reason} · {counted(final.tokens, 'token')}" + (speed if final.seconds else "")
 
 
 @dataclass
 class Once:
-    """A change that is sent for a moment and then left alone, so that the reader's own clicks are not undone.
+    """Send an update for 0.5 s only, so that it does not undo the reader's own clicks.
 
-    For a moment and not once: of updates that come within one frame, a page may draw only the last.
+    Not just once: of updates that come within one frame, a page may draw only the last.
     """
 
     _begun: dict[str, float] = field(default_factory=dict)
@@ -89,48 +103,74 @@ class Once:
 
 @dataclass
 class Showing:
-    """What both panels show of one question, turn by turn."""
+    """What both panels show of one question, and above them what was said before it."""
 
-    order: tuple[str, str]
-    blinded: bool
-    said: list[tuple[str, m.Answered]]
-    most: int  # new tokens
+    pair: Pair
+    order: tuple[Arm, Arm]
+    blinded: bool = False
+    question: str = ""
+    said: list[tuple[str, m.Answered]] = field(default_factory=list)
+    anew: bool = False  # something was said before, and this question does not follow it
+    most: int = 0  # new tokens
     once: Once = field(default_factory=Once)
 
-    def outputs(self, turn: Turn) -> list[Any]:
-        """Values for left.live and right.live. Reasoning is open while it is written; the answer folds it."""
-        values = []
-        for side, arm in zip(SIDES, self.order, strict=True):
+    def updates(self, turn: Turn) -> Updates:
+        """Both panels' components. Reasoning is open while it is written; the answer folds it."""
+        updates: Updates = {}
+        for panel, arm in zip(self.pair.panels, self.order, strict=True):
             parts, final = turn.parts(arm), turn.final(arm)
-            nothing = "…" if turn.going else "None was written." if turn.answered else UNASKED
-            first = self.once.due("begin")
-            values += [
-                heading(arm, side, self.blinded),
-                self._earlier(arm) if first else gr.skip(),
-                self._fold(arm, bool(parts.reasoning and parts.answer)),
-                c.passage(parts.reasoning, nothing),
-                c.passage(parts.answer, nothing),
-                self._ending(final, parts.problems),
-                "" if first else gr.skip(),
-            ]
-        return values
+            ended = final.ended if final else turn.ended.get(arm)
+            nothing = NONE if ended else "…" if turn.going else UNASKED
+            updates |= {
+                panel.head: heading(arm, panel.side, self.blinded, self._state(turn, arm, ended)),
+                panel.reasoning: c.passage(parts.reasoning, NONE if parts.answer else nothing),
+                panel.answer: answer(parts.answer, nothing),
+                panel.ending: self._ending(final, parts.problems),
+                **self._fold(panel, arm, bool(parts.answer)),
+            }
+        return updates | (self._above() if self.once.due("begin") else {})
 
-    def _fold(self, arm: str, answering: bool) -> Any:
-        if not answering:
-            return gr.update(open=True) if self.once.due("begin") else gr.skip()
-        # A busy browser draws late, and a fold that it missed would stay open.
-        return gr.update(open=False) if self.once.due(f"fold {arm}", seconds=2.0) else gr.skip()
+    def _above(self) -> Updates:
+        """What stays while the answers are written."""
+        question = f'<p class="mc-asked" dir="auto">{c.text(self.question)}</p>' if self.question else ""
+        return {
+            self.pair.asked: question + (c.soft(c.TEXTS["chat"]["anew"]) if self.anew else ""),
+            self.pair.earlier: "".join(earlier(question, answered) for question, answered in self.said),
+            self.pair.emergency: emergency(self.question),
+            self.pair.switch: gr.update(choices=sides(self.order, self.blinded)),
+            **{panel.copied: "" for panel in self.pair.panels},
+        }
 
-    def _ending(self, final: m.ArmAnswer | None, problems: tuple[str, ...]) -> str:
-        # How well the tags are kept tells base from tuned: a blinded reader is not told.
+    def _state(self, turn: Turn, arm: Arm, ended: Ending | None) -> str:
+        """What an arm is doing. For a blinded reader not whether it thinks: base mostly does not."""
+        if not ended and not turn.going:
+            return ""
+        parts = turn.parts(arm)
+        said = "answering" if parts.answer else "thinking" if parts.reasoning else "waiting"
+        what = ended or ("writing" if self.blinded and said != "waiting" else said)
+        final = turn.final(arm)
+        tokens = final.tokens if final else turn.tokens.get(arm, 0)
+        return STATES[what] + (f" · {counted(tokens, 'token')}" if tokens else "")
+
+    def _fold(self, panel: Panel, arm: str, answering: bool) -> Updates:
+        # The answer folds for longer: a busy browser draws late, and a fold that it missed would stay open.
+        folds = answering and not self.blinded  # there both stay open, since only one of them may have any reasoning
+        due = self.once.due(f"fold {arm}", seconds=2.0) if folds else self.once.due("begin")
+        return {panel.fold: gr.update(open=not folds)} if due else {}
+
+    def _ending(self, final: Reply | None, problems: tuple[str, ...]) -> str:
+        # Not for a blinded reader: how well the tags are kept tells base from tuned.
         said = f"<br>Format: {c.text('; '.join(problems))}" if problems and not self.blinded else ""
         return f'<p class="mc-ending">{c.text(ending(final, self.most))}{said}</p>' if final else ""
 
-    def _earlier(self, arm: str) -> str:
-        return "".join(
-            f'<section class="mc-earlier"><p class="mc-asked" dir="auto">{c.text(question)}</p>'
-            f"<details><summary>Reasoning</summary>{c.passage(said.reasoning, 'None was written.')}</details>"
-            f"{c.passage(said.answer, 'None was written.')}</section>"
-            for question, answered in self.said
-            for said in [answered.base if arm == "base" else answered.tuned]
-        )
+
+def earlier(question: str, answered: m.Answered) -> str:
+    """A question of before, with both answers under it."""
+    arms = "".join(
+        f'<div class="mc-arm mc-arm-{arm}"><b>{TITLES[arm][0]}</b>'
+        f"<details><summary>Reasoning</summary>{c.passage(said.reasoning, NONE)}</details>"
+        f"{answer(said.answer, NONE)}</div>"
+        for arm, said in zip(ARMS, (answered.base, answered.tuned), strict=True)
+    )
+    asked = f'<p class="mc-asked" dir="auto">{c.text(question)}</p>'
+    return f'<section class="mc-earlier">{asked}<div class="mc-pair">{arms}</div></section>'

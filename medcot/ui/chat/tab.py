@@ -1,148 +1,184 @@
-"""Asking and judging in the Chat tab: from the page's values to the conversation, and back to what the page shows."""
+"""The Chat tab: asking, from the page's values to the conversation and back to the panels, and judging."""
 
 import hashlib
+import time
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import gradio as gr
 
-from medcot import comparisons
-from medcot.adapters import Adapter
-from medcot.errors import BadInput, Problem
-from medcot.runs import Run
+from medcot import safety
+from medcot.adapters.open import Adapter
+from medcot.errors import BadInput
+from medcot.runs.run import Run
 from medcot.ui import components as c
-from medcot.ui.chat import decoding, judging, notices, question
-from medcot.ui.chat.choosing import Choosing
-from medcot.ui.chat.conversation import Conversation, Question, Turn
-from medcot.ui.chat.panels import OPEN_ORDER, SIDES, Once, Showing, heading
-from medcot.ui.chat.sources import AdapterSource
-from medcot.ui.page import Page
+from medcot.ui.chat import judging, question
+from medcot.ui.chat.panels import OPEN_ORDER, Once, Pair, Showing
+from medcot.ui.chat.picker import Picker
+from medcot.ui.conversation import TAKEN, Question, Turn
+from medcot.ui.guard import visitor_may
+from medcot.ui.page import HIDE, QUIET, UNCHANGED, Page, Updates
+from medcot.ui.sessions import Sessions, when_closed
+from medcot.ui.sources import AdapterSource
 
-ASKED = 2 + 2 * 7 + 4 + 1  # what one question changes on the page
+TO_THE_BOX = "() => document.querySelector('#question textarea')?.focus()"
 
 
 class ChatTab:
-    def __init__(self, page: Page, models: Choosing):
-        self.page, self.models = page, models
-        self.conversation = Conversation(page.client)
-        self.trials = judging.Trials()
-        self._warned: dict[str, bytes] = {}  # by session, which question was held back; its hash alone
+    def __init__(self, page: Page):
+        self.page = page
+        self.conversation, self.trials = page.conversation, judging.Trials()
+        self._warned: Sessions[bytes] = Sessions()  # the hash of the question that was held back
+        with gr.Column(elem_classes="mc-card mc-chat-head"):
+            self.picker = Picker(page)
+            with self.picker.folds:
+                self.decoding, self.blinded = question.Decoding(), judging.Blinded()
+            samples = question.Samples()
+        self.pair = Pair()
+        self.form, self.judged = judging.JudgementForm(), judging.Judged(page, self.picker.runs)
+        with gr.Column(elem_classes="mc-card mc-composer"):
+            self.note = c.block(elem_id="chat-note")
+            self.box = question.QuestionBox()
+        c.block(c.soft(c.TEXTS["chat"]["privacy"]))
+        samples.wire(self.box.text)
+        self.picker.wire(self.decoding, self.blinded, self.judged)
+        self._wire()
+
+    def _wire(self) -> None:
+        box, form, picker, blinded = self.box, self.form, self.picker, self.blinded
+        asked = [self.note, *self.pair.outputs, box.moved, *box.buttons, form.card]
+        values = [picker.runs, picker.opened, box.text, blinded.on, blinded.demo_too, *self.decoding.fields]
+        # Many at once: the conversation decides whose turn it is, and tells the others that they wait.
+        free: dict[str, Any] = {"concurrency_limit": None, **QUIET}
+        gr.on([box.ask.click, box.text.submit], self.ask, values, asked, **free)
+        box.stop.click(self.stop, None, None, **QUIET)
+        box.clear.click(self.clear, None, [box.text, *asked], js=TO_THE_BOX, **QUIET)
+        when_closed(self.page.demo, self.forget)
+        heads = [self.pair.switch, *(panel.head for panel in self.pair.panels)]
+        saved = [self.note, form.problems, form.card, *form.fields, *heads, *self.judged.outputs, box.clear]
+        form.save.click(self.save, form.fields, saved, **QUIET)
 
     # ---- asking
 
-    def ask(self, request: gr.Request, *values: Any) -> Iterator[list[Any]]:
-        yield from self._ask(str(request.session_hash), values, follow_up=False)
-
-    def follow(self, request: gr.Request, *values: Any) -> Iterator[list[Any]]:
-        yield from self._ask(str(request.session_hash), values, follow_up=True)
-
-    def _ask(self, session: str, values: tuple[Any, ...], *, follow_up: bool) -> Iterator[list[Any]]:
-        name, opened, text, blinded, demo_too, *chosen = values
-        # Whoever asks before the page has its list asks the first of it, as the list will show.
-        name = name or next(iter(self.models.names(opened)), None)
-        text = str(text or "")
-        self.conversation.give_up(session)  # from here on the panels are this question's, were it only to refuse it
+    @visitor_may
+    def ask(self, request: gr.Request, *values: Any) -> Iterator[Updates]:
+        """Ask both, and go on with the conversation where it can be."""
+        session = str(request.session_hash)
+        name, opened, text, blinded, demo_too, *fields = values
+        # Asked before the page has its list, it is for the first of it, as the list will show.
+        name, text = name or next(iter(self.picker.names(opened)), None), str(text or "")
+        self.conversation.give_up(session)  # from now on the panels belong to this question, even if it is refused
+        if long := safety.too_long(text):  # before any pattern is tried on it, also those of an emergency
+            yield self._unasked(session, c.problems([long]), "")
+            return
         if warning := self._held_back(session, text, bool(blinded)):
-            yield self._unasked(session, warning, text)
+            yield self._unasked(session, warning, question.emergency(text))
             return
         try:
-            wanted = decoding.read(tuple(chosen))
-            source = self.models.source(name, opened)
-            run = self._comparable(name, opened, demo_too=bool(demo_too)) if blinded else None
+            decoding = question.read(fields)
+            source = self.picker.source(name, opened)
+            run = self._comparable(name, opened, demo_too) if blinded else None
         except BadInput as bad:
-            yield self._unasked(session, c.problems(bad.problems), text)
+            yield self._unasked(session, c.refused(bad), question.emergency(text))
             return
-        self.trials.forget(session)
-        trial, order = None, self.trials.order() if run else OPEN_ORDER
+        before = self.conversation.said(session)
+        sent = Question(text, source, decoding, not run and self.conversation.continues(session, source))
+        if found := self.conversation.refusals(session, sent):  # what is shown stays
+            yield self._unasked(session, c.problems(found), "")
+            return
+        self.trials.pop(session, None)
+        trial, order = None, judging.drawn_order() if run else OPEN_ORDER
         if run and isinstance(source, AdapterSource):
-            trial = judging.Trial(run, text.strip(), order, wanted, source.adapter.base.id)
-            self.trials.begin(session, trial)
-        asked = Question(text, source, wanted, follow_up and not blinded)
-        said = self.conversation.said(session) if asked.follow_up else []
-        showing = Showing(order, bool(run), said, wanted.max_new_tokens)
-        yield from self._shown(session, asked, showing, trial)
+            trial = judging.Trial(run, text.strip(), order, decoding, source.adapter.base.id)
+            self.trials[session] = trial
+        followed = {"said": before} if sent.follow_up else {"anew": bool(before) and not run}
+        showing = Showing(self.pair, order, bool(run), text.strip(), most=decoding.max_new_tokens, **followed)
+        yield from self._shown(session, sent, showing, trial)
 
-    def _unasked(self, session: str, told: str, text: str) -> list[Any]:
-        """Words in place of an answer, the emergency all the same, and the buttons as when nothing is asked."""
-        buttons = self._buttons(session, going=False, blinded=False)
-        return [told, notices.emergency(text), *[gr.skip()] * (ASKED - 7), *buttons, gr.skip()]
+    def _unasked(self, session: str, note: str, emergency: str) -> Updates:
+        """A note instead of an answer, the emergency notice all the same, and the buttons as before a question."""
+        return {self.note: note, self.pair.emergency: emergency, **self._buttons(session, going=False)}
 
-    def _shown(
-        self, session: str, asked: Question, showing: Showing, trial: judging.Trial | None
-    ) -> Iterator[list[Any]]:
-        emergency, once = notices.emergency(asked.text), Once()
+    def _shown(self, session: str, asked: Question, showing: Showing, trial: judging.Trial | None) -> Iterator[Updates]:
+        once = Once()
         for turn in self.conversation.ask(session, asked):
             if turn.replaced:
-                yield [gr.skip()] * ASKED  # the page draws what was sent last once more when it has ended
+                yield UNCHANGED  # else the page would draw the last update again at the end
                 return
             if turn.answered and trial:
-                trial.end(turn.answered)
-            parts = [as_note(turn), emergency, *showing.outputs(turn)]
-            # A button that is drawn anew with every piece cannot be clicked.
-            moved: list[Any] = [gr.skip()] * 5
+                trial.answered, trial.ended = turn.answered, time.monotonic()
+            updates: Updates = {self.note: as_note(turn), **showing.updates(turn)}
+            # Only at the beginning and the end: a button that is redrawn with every piece cannot be clicked.
             if not turn.going or once.due("begin"):
                 judge = showing.blinded and turn.answered is not None
-                buttons = self._buttons(session, going=turn.going, blinded=showing.blinded)
-                moved = [*buttons, gr.update(visible=judge)]
-            yield [*parts, *moved]
+                updates |= self._buttons(session, going=turn.going)
+                updates[self.form.card] = gr.update(visible=judge)
+                if judge:
+                    updates[self.note] = as_note(replace(turn, note=judging.TEXTS["done"]))
+                updates[self.box.moved] = f"-{asked.text}" if turn.going else f"+{asked.text}" if turn.problems else ""
+            yield updates
 
-    def _buttons(self, session: str, *, going: bool, blinded: bool) -> list[Any]:
-        loaded = self.page.client.loaded
-        follow_ups = not blinded and (loaded is None or loaded.follow_ups)
-        return question.buttons(going, follow_ups, bool(self.conversation.said(session)))
+    def _buttons(self, session: str, *, going: bool) -> Updates:
+        return self.box.enabled(going, bool(self.conversation.said(session)))
 
-    def _held_back(self, session: str, text: str, stored: bool) -> str:
-        """A warning in place of sending, once for each question that could identify somebody."""
-        warning = notices.identifiers(text, stored)
-        mark = hashlib.sha256(text.encode()).digest()
+    def _held_back(self, session: str, text: str, blinded: bool) -> str:
+        """A warning instead of sending, once for each question that could identify somebody."""
+        warning, mark = question.identifiers(text, blinded), hashlib.sha256(text.encode()).digest()
         if not warning or self._warned.pop(session, None) == mark:
             return ""
         self._warned[session] = mark
         return warning
 
-    def _comparable(self, name: object, opened: list[Adapter], *, demo_too: bool) -> Run:
-        """The run whose folder keeps a judgement. Raises BadInput where the comparison is not to be made."""
+    def _comparable(self, name: object, opened: list[Adapter], demo_too: object) -> Run:
+        """The run whose folder keeps a judgement. Raises BadInput if the model cannot be compared blinded."""
         run = self.page.reader.find(name)
         if run is None:
-            raise BadInput(Problem(*judging.NOT_A_RUN.split(": ", 1)))
-        if self.models.is_demonstration(name, opened) and not demo_too:
-            raise BadInput(Problem(*judging.DEMO_REFUSED.split(": ", 1)))
+            raise BadInput(judging.NOT_A_RUN)
+        if self.picker.is_demonstration(name, opened) and not demo_too:
+            raise BadInput(judging.DEMO_REFUSED)
         return run
 
+    @visitor_may
     def stop(self, request: gr.Request) -> None:
+        """Stop the visitor's own answer."""
         self.conversation.stop(str(request.session_hash))
 
-    def clear(self, request: gr.Request) -> list[Any]:
-        """An empty page, and nothing remembered."""
-        self.forget(request)
-        shown = Showing(OPEN_ORDER, False, [], 0).outputs(Turn(going=False))
-        return ["", "", "", *shown, *question.buttons(False, False, False), gr.update(visible=False)]
+    @visitor_may
+    def clear(self, request: gr.Request) -> Updates:
+        """Empty the page, and remember nothing."""
+        self.forget(str(request.session_hash))
+        shown = Showing(self.pair, OPEN_ORDER).updates(Turn(going=False))
+        emptied: Updates = {self.box.text: "", self.box.moved: "", self.note: ""}
+        return {**emptied, **shown, **self.box.enabled(going=False), self.form.card: HIDE}
 
-    def forget(self, request: gr.Request) -> None:
-        """The page is gone or cleared: so are its words, and its place in line."""
-        session = str(request.session_hash)
+    def forget(self, session: str) -> None:
+        """Drop the words of a page that is gone or cleared, and its place in line."""
         self.conversation.forget(session)
-        self.trials.forget(session)
+        self.trials.pop(session, None)
         self._warned.pop(session, None)
 
     # ---- judging
 
-    def save(self, request: gr.Request, *values: Any) -> list[Any]:
+    def save(self, request: gr.Request, *values: Any) -> Updates:
+        """Save a judgement, and show which arm was which."""
         try:
             trial = self.trials.save(str(request.session_hash), values)
         except BadInput as bad:
-            return [gr.skip(), c.problems(bad.problems), *[gr.skip()] * (1 + len(values) + 4)]
-        heads = [heading(arm, side, False) for side, arm in zip(SIDES, trial.order, strict=True)]
-        emptied: list[Any] = [*[None] * len(comparisons.ASPECTS), False, False, ""]
-        return [judging.revealed(trial), "", gr.update(visible=False), *emptied, *heads, *self.models.judged(trial.run)]
-
-    def csv(self, name: object) -> str:
-        run = self.page.reader.find(name)
-        return comparisons.to_csv(comparisons.read(run)) if run else ""
+            return {self.form.problems: c.refused(bad)}
+        told = {self.note: judging.revealed(trial), **self.pair.revealed(trial.order)}
+        told[self.box.clear] = gr.update(value="Next question")
+        return {**told, **self.form.emptied(), **self.judged.shown(trial.run, open=True)}
 
 
 def as_note(turn: Turn) -> str:
-    """How the question goes, in a line."""
+    """A question's progress in one line."""
+    if turn.problems == (TAKEN,):
+        return f'<p class="mc-changed" role="status">{c.text(TAKEN)}</p>'
     if turn.problems:
         return c.problems(turn.problems)
-    return c.working(turn.note) if turn.loading else f'<p class="mc-note" role="status">{c.text(turn.note)}</p>'
+    return (
+        c.announced(turn.note) + c.bar(None)
+        if turn.loading
+        else f'<p class="mc-note" role="status">{c.text(turn.note)}</p>'
+    )

@@ -1,81 +1,91 @@
-"""An evaluation's figures as HTML: verdict, table with intervals, floors, plots, downloads."""
+"""An evaluation as HTML: verdict, table with intervals, floors, plots and downloads; then each question's answers."""
 
 import base64
+import os
+import re
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-from medcot.evaluating import plots, table
-from medcot.evaluating.arms import title
-from medcot.evaluating.words import cautions, counts_text, verdict_text
-from medcot.runs import Evaluation
+from medcot.errors import Problem
+from medcot.evaluation import summary as table
+from medcot.evaluation.answers import TITLES, TUNED, Example, Reference, Shown, title
+from medcot.evaluation.report import plots
+from medcot.evaluation.summary import Summary, cautions, counts_text, verdict_text
+from medcot.runs.run import SUMMARY, Evaluation
 from medcot.ui import components as c
 
-MOST_INLINE = 4_000_000  # bytes of a download that travels with the page; a larger file is named by its path
+MOST_INLINE = 4_000_000  # bytes of a download inside the page; of a larger file the path is shown
+DOWNLOADS: dict[str, tuple[str, str]] = c.TEXTS["evaluate"]["downloads"]
+MOST_EXAMPLES = 200  # of more the page would become slow; report.html has them all
+LOSS = "Largest loss first"
+ORDERS: dict[str, Callable[[Example], float]] = {
+    LOSS: lambda row: row.gain,
+    "Largest gain first": lambda row: -row.gain,
+    "In the order of the file": lambda row: row.record,
+}
+FILTERS: dict[str, Callable[[Example], bool]] = {
+    "Cut at the limit": lambda row: any(shown.truncated for shown in row.arms.values()),
+    "Format wrong": lambda row: bool(row.arms[TUNED].problems),
+    "Tuned worse": lambda row: row.gain < 0,
+    "Forbidden statement": lambda row: any(shown.found.forbidden for shown in row.arms.values() if shown.found),
+}
 
 
-def results(evaluation: Evaluation, summary: dict[str, Any]) -> str:
+def results(evaluation: Evaluation, summary: Summary) -> str:
     """The verdict, the table, the floors, the plots and the files."""
-    headline = table.measured(summary)[0]
-    gains = [float(e["gain"]) for e in evaluation.examples()]
-    paired = summary["paired"][table.TUNED_BASE]
-    pictures = plots.differences_plot(gains, paired, table.score_name(summary), headline.form)
-    pictures += plots.comparisons_plot(summary, headline.form)
-    wide = " mc-wide" if len(summary["arms"]) > 3 else ""
+    wide = " mc-wide" if len(summary.arms) > 3 else ""
     tables = f'<div class="mc-tables{wide}">{scores(summary)}{floors(summary)}</div>'
-    return verdict(summary) + tables + f'<div class="mc-plots">{pictures}</div>' + downloads(evaluation)
+    drawn = f'<div class="mc-plots">{plots(summary, evaluation.examples())}</div>'
+    links = "".join(_link(evaluation.path / name, label, kind) for name, (label, kind) in DOWNLOADS.items())
+    return f'{verdict(summary)}{tables}{drawn}<p class="mc-downloads">{links}</p>'
 
 
-def verdict(summary: dict[str, Any]) -> str:
-    outcome = summary["paired"][table.TUNED_BASE]["verdict"].replace(" ", "-")
-    others = [verdict_text(summary, key) for key in list(summary["paired"])[1:]]
+def spoilt(evaluation: Evaluation, examples: int) -> str:
+    """The files of an evaluation that do not hold what they should; empty if all do."""
+    found = []
+    if os.path.lexists(evaluation.path / SUMMARY) and evaluation.summary() is None:
+        found.append(Problem(SUMMARY, "holds no figures that can be read.", "Put the file back, or measure again."))
+    if left_out := max(0, evaluation.example_lines() - examples):
+        left = "holds nothing that can be read" if not examples else f"has {left_out} lines that cannot be read"
+        found.append(Problem("examples.jsonl", f"{left}; they are left out.", "Put the file back, or measure again."))
+    return c.problems(found, "A part of this evaluation cannot be read")
+
+
+def verdict(summary: Summary) -> str:
+    outcome = summary.tuned_base.verdict.replace(" ", "-")
+    others = [verdict_text(summary, key) for key in summary.further]
     lines = "".join(f"<p>{c.text(line)}</p>" for line in (counts_text(summary), *others, *cautions(summary)))
     return f'<div class="mc-verdict mc-{c.text(outcome)}"><strong>{c.text(verdict_text(summary))}</strong>{lines}</div>'
 
 
-def scores(summary: dict[str, Any]) -> str:
-    caption = (
-        f"{summary['data']['records']} {table.asked(summary)}: {summary['metric']}; {table.decoding_text(summary)}"
-    )
-    headings = (*(c.text(title(arm)) for arm in summary["arms"]), "Tuned less base")
-    rows = ""
-    for row in table.measured(summary):
-        change, interval = table.difference(row, summary)
-        small = f" <small>({interval})</small>" if interval else ""
-        cells = "".join(f"<td>{table.figure(row, arm)}</td>" for arm in summary["arms"].values())
-        rows += f"<tr><th scope=row>{row.label}</th>{cells}<td>{change}{small}</td></tr>"
-    return c.table("scores", caption, headings, rows)
+def scores(summary: Summary) -> str:
+    found, rows = table.scores(summary), ""
+    asked, metric, decoding = found.notes
+    for label, *arms, change, interval in found.rows:
+        figures, _, unit = _signed(change).partition(" ")
+        rows += c.row(label, [*arms, f'{figures} <small class="mc-unit">{unit}</small>', _signed(interval)])
+    return c.table("scores", f"{asked}: {metric}; {decoding}", [*map(c.text, found.headings[1:])], rows)
 
 
-def floors(summary: dict[str, Any]) -> str:
-    form = table.measured(summary)[0].form
-    rows = "".join(
-        f"<tr><th scope=row>{c.text(table.FLOORS.get(name, name)).capitalize()}</th><td>{value:{form}}</td></tr>"
-        for name, value in summary["floors"].items()
-    )
-    name = table.score_name(summary)
-    found = c.table("floors", f"Floors: {name} without any model", ("Score",), rows)
-    if ceiling := summary.get("ceiling"):
-        found += (
-            f'<p class="mc-soft mc-ceiling">Ceiling: the references themselves, cut at the token budget, score '
-            f"{ceiling['answer_rouge_l']:{form}}.</p>"
-        )
+def _signed(figures: str) -> str:
+    """Figures with a true minus, which is as wide as the plus."""
+    return re.sub(r"(?<!\w)-(?=[\d.])", "−", c.text(figures))
+
+
+def floors(summary: Summary) -> str:
+    known = table.floors(summary)
+    rows = "".join(c.row(c.text(words or name).capitalize(), values) for name, words, *values in known.rows)
+    scored = known.headings[2:]
+    headings = [c.text(name[0].upper() + name[1:]) for name in scored] if len(scored) > 1 else ["Score"]
+    found = c.table("floors", f"Floors: {', '.join(scored)} without any model", headings, rows)
+    if summary.ceiling:
+        words = f"Ceiling: the references themselves, cut at the token budget, score {table.ceiling(summary)}."
+        found += f'<p class="mc-soft mc-ceiling">{words}</p>'
     return f"<div>{found}</div>"
 
 
-def downloads(evaluation: Evaluation) -> str:
-    links = [
-        _link(evaluation.path / name, label, kind)
-        for name, label, kind in (
-            ("table.csv", "Table as CSV", "text/csv"),
-            ("report.html", "Whole report as HTML", "text/html"),
-            ("summary.json", "Summary as JSON", "application/json"),
-        )
-    ]
-    return f'<p class="mc-downloads">{"".join(links)}</p>'
-
-
 def _link(path: Path, label: str, kind: str) -> str:
-    """A file as a link that holds it: no route that serves files is needed, so none can be asked for others."""
+    """A link that holds the file itself, so that no route serves files and none can be asked for another."""
     try:
         content = path.read_bytes()
     except OSError:
@@ -83,4 +93,53 @@ def _link(path: Path, label: str, kind: str) -> str:
     if len(content) > MOST_INLINE:
         return f"<span>{label}: {c.text(path)}</span>"
     data = base64.b64encode(content).decode()
-    return f'<a download="{path.parent.name}-{path.name}" href="data:{kind};base64,{data}">{label}</a>'
+    return f'<a download="{c.text(f"{path.parent.name}-{path.name}")}" href="data:{kind};base64,{data}">{label}</a>'
+
+
+# ---- the questions
+
+
+def listing(evaluation: Evaluation, notice: str, order: object, filters: object) -> str:
+    """The questions so far that pass every chosen filter, sorted, below a notice on the model."""
+    rows = evaluation.examples()
+    if not rows:
+        return ""
+    chosen = [name for name in filters if name in FILTERS] if isinstance(filters, list) else []
+    kept = [row for row in rows if all(FILTERS[name](row) for name in chosen)]
+    kept.sort(key=ORDERS.get(str(order), ORDERS[LOSS]))
+    more = len(kept) - MOST_EXAMPLES
+    note = f"{len(kept)} of {len(rows)} questions" if chosen else f"{len(rows)} questions"
+    note += f", the first {MOST_EXAMPLES} here; report.html holds them all" if more > 0 else ""
+    return (
+        f'<p class="mc-soft" role="status">{note}. The figure is tuned less base.</p>'
+        f'<div class="mc-held-out">{notice}</div>' + "".join(example(row) for row in kept[:MOST_EXAMPLES])
+    )
+
+
+def example(row: Example) -> str:
+    arms = "".join(
+        f'<section class="mc-arm mc-arm-{arm if arm in TITLES else "further"}"><h4>{c.text(title(arm))}</h4>'
+        f"{_note(row.note(arm))}{parts(shown)}{_note('Format: ' + '; '.join(shown.problems) if shown.problems else '')}"
+        "</section>"
+        for arm, shown in row.arms.items()
+    )
+    options = "".join(f"<li>{c.text(f'{letter}. {text}')}</li>" for letter, text in row.options.items())
+    listed = f'<ul class="mc-options">{options}</ul>' if options else ""
+    summary = (
+        f'<span class="mc-gain">{_signed(f"{row.gain:{row.gain_form}}")}</span><span>{c.text(row.question)}</span>'
+    )
+    return c.fold(summary, f'{listed}<div class="mc-pair">{arms}</div>{reference(row.reference)}')
+
+
+def _note(words: str) -> str:
+    return f'<p class="mc-format">{c.text(words)}</p>' if words else ""
+
+
+def reference(right: Reference) -> str:
+    shown = c.passage(str(right)) if right.reasoning is None else parts(right)
+    return f'<section class="mc-arm"><h4>Reference</h4>{shown}</section>'
+
+
+def parts(said: Shown | Reference) -> str:
+    reasoning, answer = (c.passage(part or "", "None was written.") for part in (said.reasoning, said.answer))
+    return f"<h5>Reasoning</h5>{reasoning}<h5>Answer</h5>{answer}"

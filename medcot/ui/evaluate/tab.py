@@ -1,251 +1,255 @@
-"""What the Evaluate tab shows and does. A worker measures; this reads what it wrote."""
+"""The Evaluate tab: what is asked, Start and Stop, and the chosen evaluation. A worker measures; the page reads."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import gradio as gr
 
-from medcot import adopting, jobs
-from medcot.errors import BadInput, Problem
-from medcot.evaluating.order import CHECKPOINTS, EvaluationOrder
-from medcot.jobdirs import ALIVE
-from medcot.runs import Evaluation, Run
+from medcot.errors import BadInput
+from medcot.evaluation.summary import MEASURES
+from medcot.runs.job_dir import ALIVE
+from medcot.runs.run import Evaluation, Run
+from medcot.settings import STARTER
+from medcot.settings.evaluation import CHECKPOINTS
 from medcot.ui import components as c
-from medcot.ui.elsewhere import from_elsewhere, style_of
-from medcot.ui.evaluate.orders import order_of
-from medcot.ui.evaluate.records import listing
-from medcot.ui.evaluate.results import results
-from medcot.ui.page import Page, choice_of, mark, still
+from medcot.ui.components import from_elsewhere
+from medcot.ui.evaluate.questions import Elsewhere, Questions
+from medcot.ui.evaluate.results import FILTERS, LOSS, ORDERS, listing, results, spoilt
+from medcot.ui.guard import visitor_may
+from medcot.ui.page import HIDE, LATEST, QUIET, SHOW, UNCHANGED, Page, Updates, choice_of, mark, still
+from medcot.ui.publish import PublishPanel
+from medcot.workers import jobs
 
-NO_RUN = c.empty(
-    "Nothing to evaluate yet",
-    "Train a run under <b>Train</b> and let it finish.",
-    "Come back: it is chosen here by itself.",
-)
-NO_EVALUATION = c.empty(
-    "Not evaluated yet",
-    "Press <b>Start evaluation</b>. Base and tuned answer the same held-out questions.",
-    "Read the verdict first, then the answers themselves.",
-)
 RESUMABLE = ("stopped", "interrupted", "failed")
-
-
-@dataclass
-class View:
-    """What the tab shows of the chosen evaluation, in the order of its outputs."""
-
-    runs: Any
-    evaluations: Any
-    state: str
-    table: Any
-    examples: Any
-    sorting: Any
-    further: Any
-    ask: Any
-    publish: Any
-    start: Any
-    stop: Any
-    resume: Any
-    mark: str
-    shown: str  # which run, which table and how many examples are on the page
-    told: Any = field(default_factory=gr.skip)  # said by a run's settings when it is opened, then by who looks at it
-
-    def outputs(self) -> list[Any]:
-        return [getattr(self, name) for name in self.__dataclass_fields__]
 
 
 class EvaluateTab:
     def __init__(self, page: Page):
         self.page = page
+        with gr.Column(elem_classes="mc-card"):
+            c.block("<h2>Base against tuned</h2>")
+            with gr.Row(elem_classes="mc-fields"):
+                hidden: dict[str, Any] = {"visible": False, "filterable": False}
+                self.runs = gr.Dropdown([], label="Run", elem_id="evaluate-run", **hidden)
+                self.evaluations = gr.Dropdown([], label="Evaluation", elem_id="evaluation", **hidden)
+            self.questions, self.elsewhere = Questions(), Elsewhere(page)
+            self.problems = c.block(elem_id="evaluate-problems")
+            with gr.Row(elem_classes="mc-actions"):
+                self.start = gr.Button("Start evaluation", variant="primary", visible=False, elem_id="evaluate")
+                self.resume = gr.Button("Resume evaluation", visible=False, elem_id="resume-evaluation")
+                self.stop = gr.Button("Stop evaluation", variant="stop", visible=False, elem_id="stop-evaluation")
+                self.ask = gr.Button("Ask it", visible=False, elem_id="ask-evaluated")
+            self.state = c.block(elem_id="evaluation-state")
+            self.train = c.small_button("Go to Train", visible=False, elem_id="evaluate-to-train")
+            self.table = c.block(elem_id="results")
+            self.publish = PublishPanel(page, self.runs)
+        with gr.Column():
+            with gr.Row(elem_classes="mc-fields mc-sorting", visible=False) as self.sorting:
+                order = gr.Dropdown(list(ORDERS), value=LOSS, label="Questions", filterable=False, elem_id="sort")
+                filters = gr.CheckboxGroup(list(FILTERS), label="Only those", elem_id="filters")
+            self.examples = c.block(elem_id="examples")
+        # `shown` says which run, which table and how many examples are on the page.
+        self.mark, self.shown = gr.State(""), gr.State("")
+        self._wire([order, filters])
 
-    def newest(self, order: object, filters: object) -> list[Any]:
+    def _wire(self, sorted_by: list[Any]) -> None:
+        page, asked = self.page, self.questions
+        chosen, buttons = (
+            [self.runs, self.evaluations, *sorted_by],
+            [self.start, self.stop, self.resume, self.ask, self.train],
+        )
+        shown = [self.runs, self.evaluations, self.state, self.table, self.examples, self.sorting, *buttons]
+        shown += [asked.whole, asked.told, asked.further, self.publish.whole, self.mark, self.shown]
+        done = [self.problems, *shown]
+        page.lead(self.train, "Train")
+        page.lead(self.ask, "Chat", self.runs)
+        page.follow("Evaluate", self.opened, sorted_by, shown)
+        page.demo.load(self.newest, sorted_by, shown, **QUIET)
+        page.refresh(self.look, [*chosen, self.mark, self.shown], shown)
+        self.runs.input(self.open_run, [self.runs, *sorted_by, self.shown], shown, **LATEST)
+        self.evaluations.input(self.open, [*chosen, self.shown], shown, **LATEST)
+        for field in sorted_by:
+            field.input(self.sort, chosen, self.examples, **LATEST)
+        self.start.click(self.start_evaluation, [self.runs, *sorted_by, *asked.inputs], done, **QUIET)
+        measured = [self.elsewhere.result, *shown]
+        self.elsewhere.measure.click(self.measure, [*sorted_by, *self.elsewhere.inputs], measured, **QUIET)
+        self.stop.click(self.stop_evaluation, chosen, done, **QUIET)
+        self.resume.click(self.resume_evaluation, chosen, done, **QUIET)
+
+    # ---- reading
+
+    @visitor_may
+    def newest(self, order: object, filters: object) -> Updates:
         """On load: the run that is being evaluated, else the newest."""
-        runs = self.page.reader.tuned()
-        at_work = (r for r in runs if (e := newest_of(r)) and e.status().state in ALIVE)
-        return self._opened(getattr(next(at_work, None), "id", None), order, filters)
+        at_work = (run.id for run in self.page.reader.tuned() if is_evaluated(run))
+        return self.opened(next(at_work, None), order, filters)
 
-    def look(self, run_id: object, evaluation: object, order: object, filters: object, seen: str, shown: str) -> Any:
+    def look(self, run_id: object, evaluation: object, *how: Any) -> Updates:
+        order, filters, seen, shown = how
         if not seen or self._mark(self.page.reader.tuned(), run_id, evaluation) == seen:
-            return gr.skip()  # without a mark, the page has yet to hear which run it opens with
+            return {}  # without a mark, the page does not know yet which run it opens with
         return self.open(run_id, evaluation, order, filters, shown)
 
-    def open(self, run_id: object, evaluation: object, order: object, filters: object, shown: str) -> list[Any]:
-        """What the page has chosen; where that is gone, another run with its own settings."""
+    @visitor_may
+    def open(self, run_id: object, evaluation: object, order: object, filters: object, shown: str) -> Updates:
+        """The run and the evaluation that the page has chosen; if the run is gone, another with its own settings."""
         view = self.view(run_id, evaluation, order, filters, shown)
-        if view.runs["value"] != run_id:
-            self._settle(view)
-        view.runs, view.evaluations = still(view.runs, run_id), still(view.evaluations, evaluation)
-        return view.outputs()
+        if view[self.runs]["value"] != run_id:
+            view |= self._own_settings(view)
+        chosen = {self.runs: run_id, self.evaluations: evaluation}
+        return view | {picker: still(view[picker], value) for picker, value in chosen.items()}
 
-    def open_run(self, run_id: object, order: object, filters: object, shown: str) -> Any:
-        """Skipped for the run that is shown: a list tells of its choice also when it only loses the focus."""
-        is_shown = shown.partition(" ")[0] == run_id
-        return gr.skip() if is_shown else self._opened(run_id, order, filters, chosen=run_id)
+    @visitor_may
+    def open_run(self, run_id: object, order: object, filters: object, shown: str) -> Updates:
+        """A run with its newest evaluation; nothing for the one that is shown, since gradio also fires this on blur."""
+        if shown.partition(" ")[0] == run_id:
+            return UNCHANGED
+        view = self.opened(run_id, order, filters)
+        return view | {self.runs: still(view[self.runs], run_id)}
 
-    def _opened(self, run_id: object, order: object, filters: object, chosen: object = None) -> list[Any]:
-        """A run and its newest evaluation, where `chosen` is what the page has chosen already."""
+    @visitor_may
+    def opened(self, run_id: object, order: object, filters: object) -> Updates:
+        """A run that was chosen elsewhere, with its newest evaluation."""
         view = self.view(run_id, None, order, filters)
-        self._settle(view)
-        view.runs = still(view.runs, chosen)
-        return view.outputs()
+        return view | self._own_settings(view)
 
-    def _settle(self, view: View) -> None:
-        """What another run brings: whether base is told the format, as the command line has it; and no further arms,
-        since checkpoints are one run's own."""
-        run = self.page.reader.find(view.runs["value"])
-        settings = self.page.reader.settings(run) if run else None
-        view.told = settings.evaluation.tell_base if settings else gr.skip()
-        view.further = {**view.further, "value": []}
+    def _own_settings(self, view: Updates) -> Updates:
+        """Whether base is told the format, as the viewed run's settings have it; and no further arms of another run."""
+        settings = self.page.reader.settings(self.page.reader.find(view[self.runs]["value"]))
+        told: Updates = {self.questions.told: settings.evaluation.tell_base} if settings else {}
+        return {**told, self.questions.further: {**view[self.questions.further], "value": []}}
 
+    @visitor_may
     def sort(self, run_id: object, evaluation: object, order: object, filters: object) -> str:
-        run = self.page.reader.find(choice_of(self.page.reader.tuned(), run_id))
+        run = choice_of(self.page.reader.tuned(), run_id)
         chosen = evaluation_of(run, evaluation)
         return listing(chosen, self._notice(run), order, filters) if run and chosen else ""
 
+    def _titled(self, runs: Iterable[Run]) -> list[tuple[str, str]]:
+        """Runs as choices of a list, by their shown names."""
+        titles = {run.id: run.title for run in self.page.reader.look().runs}
+        return [(titles.get(run.id, run.id), run.id) for run in runs]
+
     def _notice(self, run: Run) -> str:
-        return c.demonstration(self.page.reader.settings(run))
+        settings = self.page.reader.settings(run)
+        return c.demonstration() if settings and settings.model.id == STARTER else ""
 
     def _mark(self, runs: list[Run], run_id: object, evaluation: object) -> str:
-        run = self.page.reader.find(choice_of(runs, run_id))
+        run = choice_of(runs, run_id)
         known = [f"{e.id} {e.status().state}" for e in run.evaluations()] if run else []
-        return f"{' '.join(r.id for r in runs)} | {run and run.id} | {known} | {mark(evaluation_of(run, evaluation))}"
+        return f"{self._titled(runs)} | {run and run.id} | {known} | {mark(evaluation_of(run, evaluation))}"
 
     def view(
         self, run_id: object, evaluation: object = None, order: object = None, filters: object = None, shown: str = ""
-    ) -> View:
+    ) -> Updates:
+        """Everything about a run and one of its evaluations; no table and examples if those in `shown` are the same."""
         runs = self.page.reader.tuned()
-        now = self._mark(runs, run_id, evaluation)
-        chosen = choice_of(runs, run_id)
-        run = self.page.reader.find(chosen)
-        listed = gr.update(choices=[r.id for r in runs], value=chosen, visible=bool(runs))
-        hidden = gr.update(visible=False)
+        now = self._mark(runs, run_id, evaluation)  # before the reading, so that the next tick sees what comes after
+        run = choice_of(runs, run_id)
+        listed = gr.update(choices=self._titled(runs), value=run.id if run else None, visible=bool(runs))
+        view: Updates = {self.runs: listed, self.mark: now, self.train: HIDE if run else SHOW}
         if run is None:
-            return View(listed, hidden, NO_RUN, "", "", hidden, hidden, hidden, hidden, hidden, hidden, hidden, now, "")
-        known, one = run.evaluations(), evaluation_of(run, evaluation)
-        state = one.status().state if one else None
-        alive = any(e.status().state in ALIVE for e in known)
-        summary = one.summary() if one else None
-        rows = len(one.examples()) if one else 0
+            return view | self._nothing()
+        one = evaluation_of(run, evaluation)
+        rows, summary = (len(one.examples()), one.summary()) if one else (0, None)
         holds = f"{run.id} {one and one.id} {rows} {summary is not None}"
-        table: Any = results(one, summary) if one and summary else "" if one else NO_EVALUATION
-        examples: Any = listing(one, self._notice(run), order, filters) if one else ""
-        if holds == shown:  # so that nothing that a reader has unfolded is folded again
-            table = examples = gr.skip()
-        others = [r.id for r in runs if r.id != run.id]
-        kept = [p.name for p in run.checkpoints()]
-        adopted = run.origin() is not None
+        if holds != shown:  # else what a reader has unfolded would be folded again
+            measured = results(one, summary) if one and summary else ""
+            view[self.table] = spoilt(one, rows) + measured if one else c.empty("evaluation")
+            view[self.examples] = listing(one, self._notice(run), order, filters) if one else ""
+        view |= {self.sorting: gr.update(visible=rows > 0), self.publish.whole: SHOW, self.shown: holds}
+        return view | self._lists(run, runs, one) | self._buttons(run, one)
+
+    def _nothing(self) -> Updates:
+        asked = self.questions
+        parts = (self.evaluations, self.sorting, asked.further, asked.whole, self.publish.whole)
+        hidden: Updates = dict.fromkeys((*parts, self.start, self.stop, self.resume, self.ask), HIDE)
+        return {self.state: c.empty("evaluate"), self.table: "", self.examples: "", self.shown: "", **hidden}
+
+    def _lists(self, run: Run, runs: list[Run], one: Evaluation | None) -> Updates:
+        """The run's evaluations, and what can be a further arm."""
+        known, adopted = run.evaluations(), run.origin() is not None
         picked = [(label(e, adopted), e.id) for e in known]
-        return View(
-            listed,
-            gr.update(choices=picked, value=one.id if one else None, visible=len(known) > 1),
-            from_elsewhere(run, self.page.reader.settings(run)) + self.state(one),
-            table,
-            examples,
-            gr.update(visible=rows > 0),
-            gr.update(choices=[*([CHECKPOINTS] if kept else []), *kept, *others]),
-            gr.update(visible=not alive),
-            gr.update(visible=True),
-            gr.update(visible=not alive),
-            gr.update(visible=state in ALIVE, interactive=state != "stopping"),
-            gr.update(visible=state in RESUMABLE and not alive),
-            now,
-            holds,
-        )
+        kept, others = [p.name for p in run.checkpoints()], self._titled(r for r in runs if r.id != run.id)
+        return {
+            self.evaluations: gr.update(choices=picked, value=one.id if one else None, visible=len(known) > 1),
+            self.questions.further: gr.update(choices=[*([CHECKPOINTS] if kept else []), *kept, *others]),
+        }
 
-    def state(self, chosen: Evaluation | None) -> str:
-        if chosen is None:
-            return ""
-        status, seen = chosen.status(), self.page.reader.seen(chosen)
-        busy = self.page.reader.busy() if status.state == "queued" else None
-        waiting_for = f", which {busy.path.name} uses" if busy else ""
-        at_work = c.progress_bar(seen, status, waiting_for) if status.state in ALIVE else ""
-        kept = f'<p class="mc-stage">Stopped on request; {len(chosen.examples())} answered questions are kept.</p>'
-        return (
-            f'<div class="mc-title"><h3>Evaluation {c.text(chosen.id)}</h3>{c.badge(status.state)}</div>'
-            + at_work
-            + (kept if status.state == "stopped" else c.ending(chosen, status, seen))
-            + (c.warnings(seen.warnings) if chosen.summary() is None else "")
-        )
+    def _buttons(self, run: Run, one: Evaluation | None) -> Updates:
+        """The evaluation's state, and what can be done now."""
+        state, alive = one.status().state if one else None, is_evaluated(run)
+        at_rest, now = gr.update(visible=not alive), from_elsewhere(run, self.page.reader.settings(run))
+        if one:
+            now += c.titled(named(one, run.origin() is not None), one.status().state, one.id) + self.page.progress(one)
+            now += c.warnings(self.page.reader.seen(one).warnings) if one.summary() is None else ""
+        return {
+            self.state: now,
+            self.questions.whole: at_rest,
+            self.start: {**at_rest, "variant": "secondary" if state == "finished" else "primary"},
+            self.ask: SHOW if state == "finished" else HIDE,
+            self.stop: gr.update(visible=state in ALIVE, interactive=state != "stopping"),
+            self.resume: gr.update(visible=state in RESUMABLE and not alive),
+        }
 
-    def start(
-        self, run_id: object, order: object, filters: object, what: object, file: object, told: object, further: object
-    ) -> list[Any]:
-        run = self.page.reader.find(run_id)
+    # ---- acting
+
+    def start_evaluation(self, run_id: object, order: object, filters: object, *asked: object) -> Updates:
+        refused = c.attempt(lambda: self._start(self.page.reader.find(run_id), asked))
+        return {self.problems: refused, **self.view(run_id, None, order, filters)}
+
+    def _start(self, run: Run | None, asked: tuple[object, ...]) -> None:
+        if run is None:
+            raise BadInput.of("run", "none is chosen.", "Train one first.")
+        if is_evaluated(run):
+            raise BadInput.of("run", f"{run.id} is being evaluated.", "Wait until it ends, or stop it.")
+        jobs.start_evaluation(run, self.questions.order(run, *asked))
+
+    def measure(self, order: object, filters: object, *typed: object) -> Iterator[Updates]:
+        """Adopt an adapter from elsewhere, measure it, and open it."""
+        result = self.elsewhere.result
+        yield {result: c.announced("Looking at adapter, base and records…")}
         try:
-            if run is None:
-                raise BadInput(Problem("run", "none is chosen.", "Train one first."))
-            newest = newest_of(run)
-            if newest and newest.status().state in ALIVE:
-                raise BadInput(Problem("run", f"{run.id} is being evaluated.", "Wait until it ends, or stop it."))
-            jobs.start_evaluation(run, order_of(run, what, file, told, further))
+            run = self.elsewhere.adopt(*typed)
         except BadInput as bad:
-            return [c.problems(bad.problems), *self.view(run_id, None, order, filters).outputs()]
-        return ["", *self.view(run_id, None, order, filters).outputs()]
-
-    def measure(
-        self,
-        order: object,
-        filters: object,
-        name: object,
-        style: object,
-        base: object,
-        data: object,
-        records: object,
-    ) -> Iterator[list[Any]]:
-        """Adopt an adapter from elsewhere and measure it. Yields what is said of it, then all that the tab shows."""
-        shown = len(View.__dataclass_fields__)
-        yield ['<p class="mc-stage" role="status">Looking at adapter, base and records…</p>', *[gr.skip()] * shown]
-        given = {"Adapter": str(name or "").strip(), "Records": str(data or "").strip()}
-        try:
-            if missing := [Problem(label, "is empty.") for label, value in given.items() if not value]:
-                raise BadInput(missing)
-            run, _ = adopting.measure(
-                self.page.store,
-                given["Adapter"],
-                given["Records"],
-                lambda settings: EvaluationOrder(**settings.model_dump()),
-                style=style_of(style),
-                base=str(base or "").strip() or None,
-                pairs=[f"evaluation.records={first}"] if (first := str(records or "").strip()) else [],
-            )
-        except BadInput as bad:
-            yield [c.problems(bad.problems), *[gr.skip()] * shown]
+            yield {result: c.refused(bad)}
             return
-        yield ["", *self._opened(run.id, order, filters)]
+        yield {result: "", **self.opened(run.id, order, filters)}
 
-    def stop(self, *chosen: object) -> list[Any]:
-        return self._do(jobs.stop, *chosen)
+    def stop_evaluation(self, *chosen: object) -> Updates:
+        return self._act(jobs.stop, *chosen)
 
-    def resume(self, *chosen: object) -> list[Any]:
-        return self._do(jobs.resume_evaluation, *chosen)
+    def resume_evaluation(self, *chosen: object) -> Updates:
+        return self._act(jobs.resume_evaluation, *chosen)
 
-    def _do(self, action: Any, run_id: object, evaluation: object, order: object, filters: object) -> list[Any]:
+    def _act(self, do: Callable[[Evaluation], None], run_id: object, evaluation: object, *sorting: Any) -> Updates:
         chosen = evaluation_of(self.page.reader.find(run_id), evaluation)
-        try:
-            if chosen:
-                action(chosen)
-        except BadInput as bad:
-            return [c.problems(bad.problems), *self.view(run_id, evaluation, order, filters).outputs()]
-        return ["", *self.view(run_id, evaluation, order, filters).outputs()]
+        refused = c.attempt(lambda: do(chosen)) if chosen else ""
+        return {self.problems: refused, **self.view(run_id, evaluation, *sorting)}
 
 
-def newest_of(run: Run | None) -> Evaluation | None:
-    return next(iter(run.evaluations()), None) if run else None
+def is_evaluated(run: Run) -> bool:
+    """True while an evaluation of the run is at work or waits."""
+    return any(e.status().state in ALIVE for e in run.evaluations())
 
 
 def evaluation_of(run: Run | None, evaluation: object) -> Evaluation | None:
-    """The run's evaluation of exactly this id, else the newest: what a browser sends is never made into a path."""
-    known = run.evaluations() if run else []
-    return next((e for e in known if e.id == evaluation), newest_of(run))
+    """The run's evaluation of exactly this id, else the newest."""
+    return choice_of(run.evaluations(), evaluation) if run else None
 
 
 def label(evaluation: Evaluation, adopted: bool) -> str:
-    """An evaluation in the picker: when, what, and how it ended."""
+    """An evaluation in the list: when, what, and its state."""
+    return f"{named(evaluation, adopted)} · {evaluation.status().state}"
+
+
+def named(evaluation: Evaluation, adopted: bool) -> str:
+    """When an evaluation was started, and what it asks."""
     stamp = evaluation.id
     when = f"{stamp[:4]}-{stamp[4:6]}-{stamp[6:8]} {stamp[9:11]}:{stamp[11:13]}"
     try:
-        what = "multiple choice" if evaluation.order().questions else "records" if adopted else "held-out"
+        words = MEASURES[evaluation.order().kind].words
+        what = (adopted and words.elsewhere) or words.label
     except BadInput:
         what = "settings unreadable"
-    return f"{when} · {what} · {evaluation.status().state}"
+    return f"{when} · {what}"

@@ -1,151 +1,161 @@
-"""All runs in a table, and two of them side by side: their curves, and the settings in which they differ."""
+"""All runs in a table, two of them side by side, and the queue of waiting jobs."""
 
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 import gradio as gr
 
-from medcot.jobdirs import ALIVE
-from medcot.runs import Run
-from medcot.settings import differences
-from medcot.terminal import duration, size
+from medcot.errors import BadInput
+from medcot.runs.job_dir import ALIVE, JobDir
+from medcot.runs.run import Run, duration, size
+from medcot.runs.snapshot import Listed, cannot_be_read
+from medcot.settings.build import differences
 from medcot.ui import components as c
 from medcot.ui.chart import Line, plot, smoothed
-from medcot.ui.page import Page, still
+from medcot.ui.form import shown
+from medcot.ui.guard import visitor_may
+from medcot.ui.page import HIDE, LATEST, QUIET, SHOW, Page, Updates, still
+from medcot.workers import jobs
 
 HEADINGS = ("State", "Recipe", "Data", "Train loss", "Validation loss", "Time", "Size", "Started (UTC)")
 
 
-@dataclass(frozen=True)
-class HistoryCard:
-    table: gr.HTML
-    one: gr.Dropdown
-    other: gr.Dropdown
-    comparison: gr.HTML
-
-    @property
-    def outputs(self) -> list[Any]:
-        return [self.table, self.one, self.other, self.comparison]
-
-
-def history_card() -> HistoryCard:
-    with gr.Column(elem_classes="mc-card mc-history"):
-        table = c.block(elem_id="history")
-        with gr.Row(elem_classes="mc-fields"):
-            one, other = (
-                gr.Dropdown([], label=label, value=None, visible=False, filterable=False, elem_id=name)
-                for label, name in (("Compare", "compare-one"), ("with", "compare-other"))
-            )
-        comparison = c.block(elem_id="compared-runs")
-    return HistoryCard(table, one, other, comparison)
-
-
 class History:
+    """A table of all runs, and two chosen runs compared: their curves, and the settings in which they differ."""
+
     def __init__(self, page: Page):
         self.page = page
-        self._sizes: dict[str, tuple[str, int]] = {}
+        self._sizes: dict[str, tuple[Listed, int, int]] = {}
+        with gr.Column(elem_classes="mc-card mc-history"):
+            self.table = c.block(elem_id="history")
+            with gr.Row(elem_classes="mc-fields"):
+                hidden: dict[str, Any] = {"value": None, "visible": False, "filterable": False}
+                self.one: Any = gr.Dropdown([], label="Compare", elem_id="compare-one", **hidden)
+                self.other: Any = gr.Dropdown([], label="with", elem_id="compare-other", **hidden)
+            self.comparison = c.block(elem_id="compared-runs")
+        self.mark, both = gr.State(""), [self.one, self.other]
+        page.refresh(self.look, [*both, self.mark], [self.table, *both, self.comparison, self.mark])
+        gr.on([self.one.input, self.other.input], self.compare, both, self.comparison, **LATEST)
 
-    def look(self, one: object, other: object, seen_mark: str) -> Any:
-        """The card's outputs and its mark."""
-        runs = self.page.store.list()
-        mark = "\n".join([f"{one} {other}", *(self._mark(run) for run in runs)])
+    def look(self, one: object, other: object, seen_mark: str) -> Updates:
+        runs, mark = self.page.reader.look().runs, f"{one} {other} {self.page.reader.mark()}"
         if mark == seen_mark:
-            return gr.skip()
-        if not runs:
-            hidden = gr.update(choices=[], value=None, visible=False)
-            return ["", still(hidden, one), still(hidden, other), "", mark]
-        ids = [run.id for run in runs]
+            return {}
+        ids, choices = [run.id for run in runs], [(run.title, run.id) for run in runs]
         kept = [wanted if wanted in ids else None for wanted in (one, other)]
-        choices = [(title(run), run.id) for run in runs]
-        lists = [
-            still(gr.update(choices=choices, value=value, visible=len(runs) > 1), wanted)
-            for value, wanted in zip(kept, (one, other), strict=True)
-        ]
+        lists: Updates = {
+            component: still(gr.update(choices=choices, value=value, visible=len(runs) > 1), wanted)
+            for component, value, wanted in zip((self.one, self.other), kept, (one, other), strict=True)
+        }
         rows = "".join(self._row(run) for run in runs)
-        table = c.table("runs-table", "All runs, newest first", HEADINGS, rows)
-        return [f"<h3>History</h3>{table}", *lists, self.compare(*kept), mark]
+        table = "<h3>History</h3>" + c.table("runs-table", "All runs, newest first", HEADINGS, rows) if runs else ""
+        return {self.table: table, **lists, self.comparison: self.compare(*kept), self.mark: mark}
 
-    def _mark(self, run: Run) -> str:
-        """Changes with a run's state, what is said of it, and each validation."""
-        told, seen, state = run.about(), self.page.reader.seen(run), run.shown_status().state
-        return f"{run.id} {state} {told.name} {told.note} {len(seen.validations)} {len(run.evaluations())}"
-
-    def _row(self, run: Run) -> str:
-        status, seen, told = run.shown_status(), self.page.reader.seen(run), run.about()
-        settings = self.page.reader.settings(run)
+    def _row(self, listed: Listed) -> str:
+        run, status, seen, about = listed.run, listed.shown_status, self.page.reader.seen(listed.run), listed.about
+        settings, step, validation = self.page.reader.settings(run), seen.steps.newest, seen.validations.newest
         seconds = seen.finished.seconds if seen.finished else status.updated - status.started
         cells = (
             c.badge(status.state),
-            "not trained here" if run.origin() else c.text(settings.recipe if settings else "–"),
+            "not trained here" if listed.adapter else c.text(settings.recipe if settings else "–"),
             c.text(settings.data.source.rpartition("/")[2] if settings else "–"),
-            f"{seen.steps[-1].loss:.3f}" if seen.steps else "–",
-            f"{seen.validations[-1].loss:.3f}" if seen.validations else "–",
+            f"{step.loss:.3f}" if step else "–",
+            f"{validation.loss:.3f}" if validation else "–",
             "–" if status.state in ALIVE else duration(seconds),
-            size(self._size(run)),
-            datetime.fromtimestamp(status.started, UTC).strftime("%Y-%m-%d %H:%M"),
+            size(self._size(listed, seen.validated)),
+            datetime.fromtimestamp(status.started, UTC).strftime("%Y-%m-%d %H:%M") if status.started else "–",
         )
-        note = f"<small>{c.text(told.note)}</small>" if told.note else ""
-        name = f"<b>{c.text(told.name)}</b> " if told.name else ""
-        return (
-            f"<tr><th scope=row>{name}{c.text(run.id)}{note}</th>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
-        )
+        note = f"<small>{c.text(about.note)}</small>" if about.note else ""
+        strange = f"<small>{c.text(cannot_be_read(listed))}</small>" if listed.unreadable else ""
+        name = f"<b>{c.text(about.name)}</b> <small>{c.text(run.id)}</small>" if about.name else c.text(run.id)
+        return c.row(f"{name}{note}{strange}", cells)
 
-    def _size(self, run: Run) -> int:
-        """Walking a folder costs more than a look may; what has not changed is not walked again."""
-        mark = self._mark(run)
-        known = self._sizes.get(run.id)
-        if known is None or known[0] != mark:
-            known = self._sizes[run.id] = (mark, run.size_bytes())
-        return known[1]
+    def _size(self, listed: Listed, validated: int) -> int:
+        """The run's bytes, counted again only if it has changed: walking a folder is slow for a tick."""
+        known = self._sizes.get(listed.id)
+        if known is None or known[0] is not listed or known[1] != validated:
+            known = self._sizes[listed.id] = (listed, validated, listed.run.size_bytes())
+        return known[2]
 
+    @visitor_may
     def compare(self, one: object, other: object) -> str:
-        runs = [self.page.reader.find(wanted) for wanted in (one, other)]
-        if not runs[0] or not runs[1]:
+        runs = self.page.reader.look()
+        first, second = runs.find(one), runs.find(other)
+        if not first or not second:
             return ""
-        if runs[0].id == runs[1].id:
-            return '<p class="mc-soft">Choose two different runs.</p>'
-        if runs[0].origin() or runs[1].origin():
-            return '<p class="mc-soft">One of them was not trained here, so there is nothing to compare.</p>'
-        return self._curves(runs[0], runs[1]) + self._differences(runs[0], runs[1])
+        if first.id == second.id:
+            return c.soft("Choose two different runs.")
+        if first.adapter or second.adapter:
+            return c.soft("One of them was not trained here, so there is nothing to compare.")
+        return self._curves(first, second) + self._differences(first, second)
 
-    def _curves(self, *runs: Run) -> str:
+    def _curves(self, *runs: Listed) -> str:
         lines, steps = [], 0
         for side, run in zip("ab", runs, strict=True):
-            seen = self.page.reader.seen(run)
+            seen = self.page.reader.seen(run.run)
             steps = max(steps, seen.total_steps)
-            train = smoothed([(s.step, s.loss) for s in seen.steps], seen.total_steps)
-            validation = [(v.step, v.loss) for v in seen.validations]
+            train, validation = seen.losses
             lines += [
-                Line(f"{title(run)}, train, smoothed", f"{side}-train", train, dots=False),
-                Line(f"{title(run)}, validation", f"{side}-validation", validation),
+                Line(f"{run.title}, train, smoothed", f"{side}-train", smoothed(train, seen.total_steps), dots=False),
+                Line(f"{run.title}, validation", f"{side}-validation", validation),
             ]
-        if not any(line.points for line in lines):
-            return '<p class="mc-soft">Neither has reported a loss.</p>'
-        return plot(lines, steps)
+        return plot(lines, steps) if any(line.points for line in lines) else c.soft("Neither has reported a loss.")
 
-    def _differences(self, one: Run, other: Run) -> str:
-        both = [self.page.reader.settings(run) for run in (one, other)]
-        if both[0] is None or both[1] is None:
-            return '<p class="mc-soft">The settings of one of them cannot be read.</p>'
-        found = differences(both[0], both[1])
-        if not found:
-            return '<p class="mc-soft">Their settings are the same.</p>'
+    def _differences(self, one: Listed, other: Listed) -> str:
+        settings, others = self.page.reader.settings(one.run), self.page.reader.settings(other.run)
+        if settings is None or others is None:
+            return c.soft("The settings of one of them cannot be read.")
+        differing = differences(settings, others)
+        if not differing:
+            return c.soft("Their settings are the same.")
         rows = "".join(
-            f"<tr><th scope=row>{path}</th><td>{c.text(value(a))}</td><td>{c.text(value(b))}</td></tr>"
-            for path, a, b in found
+            c.row(c.place(path), [c.text("none" if value is None else shown(value)) for value in values])
+            for path, *values in differing
         )
-        headings = [c.text(title(run)) for run in (one, other)]
+        headings = [c.text(run.title) for run in (one, other)]
         return c.table("differences", "The settings in which they differ", headings, rows)
 
 
-def title(run: Run) -> str:
-    """The name that somebody gave it, with the id."""
-    name = run.about().name
-    return f"{name} ({run.id})" if name else run.id
+class Queue:
+    """The job that has the device, and those that wait for it, in order; a waiting job can be cancelled."""
+
+    def __init__(self, page: Page):
+        self.page = page
+        with gr.Column(elem_classes="mc-card mc-queue"):
+            self.now = c.block(elem_id="queue")
+            listed: dict[str, Any] = {"label": "Waiting, the next first", "visible": False, "elem_classes": "mc-runs"}
+            self.waiting = gr.Radio([], elem_id="waiting", **listed)
+            hidden: dict[str, Any] = {"visible": False, "elem_classes": "mc-copy"}
+            self.cancel = gr.Button("Cancel the chosen job", elem_id="cancel-waiting", **hidden)
+            self.problems = c.block(elem_id="queue-problems")
+        self.mark = gr.State("")
+        outputs = [self.now, self.waiting, self.cancel, self.mark]
+        page.refresh(self.look, [self.waiting, self.mark], outputs)
+        self.cancel.click(self.cancel_chosen, self.waiting, [self.problems, *outputs], **QUIET)
+
+    def look(self, chosen: object, seen_mark: str) -> Updates:
+        waiting, busy = self.page.reader.look().waiting(), self.page.reader.busy()
+        mark = " ".join([str(busy and busy.path), *(str(job.path) for job in waiting)])
+        if mark == seen_mark:
+            return {}
+        at_work = f"At work: {label(busy)}." if busy else "The device is in use by a chat, or about to be free."
+        choices = [(label(job), job.path.name) for job in waiting]
+        kept = chosen if chosen in [k for _, k in choices] else None  # never another: Cancel is about the chosen one
+        listed = still(gr.update(choices=choices, value=kept, visible=bool(waiting)), chosen)
+        queue = f"<h3>Queue</h3>{c.soft(at_work)}" if waiting else ""
+        return {self.now: queue, self.waiting: listed, self.cancel: SHOW if waiting else HIDE, self.mark: mark}
+
+    def cancel_chosen(self, chosen: object) -> Updates:
+        problems = c.attempt(lambda: self._stop(chosen))
+        return {self.problems: problems, **self.look(chosen, "changed")}
+
+    def _stop(self, chosen: object) -> None:
+        job = next((job for job in self.page.reader.look().waiting() if job.path.name == chosen), None)
+        if job is None:
+            what = "is no longer waiting." if chosen else "none is chosen."
+            raise BadInput.of("job", what, "Choose one.")
+        jobs.stop(job)
 
 
-def value(setting: Any) -> str:
-    if setting is None:
-        return "none"
-    return ", ".join(setting) if isinstance(setting, tuple) else str(setting)
+def label(job: JobDir) -> str:
+    return f"Training {job.path.name}" if isinstance(job, Run) else f"Evaluation of {job.path.parent.parent.name}"

@@ -1,128 +1,106 @@
-"""What one may do with the open run: name it, note something, start anew from its settings, delete it."""
+"""What can be done with the open run: name it, write a note, use its settings again, delete it."""
 
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import gradio as gr
 
-from medcot import about
-from medcot.errors import BadInput
-from medcot.terminal import size
+from medcot.errors import Problem
+from medcot.runs.run import About, size
 from medcot.ui import components as c
 from medcot.ui.form import Form
-from medcot.ui.page import Page
-
-SHOW, HIDE = gr.update(visible=True), gr.update(visible=False)
+from medcot.ui.guard import visitor_may
+from medcot.ui.page import HIDE, QUIET, SHOW, UNCHANGED, Page, Updates
 
 
 class Filled(NamedTuple):
-    """What the fields held when they last were a run's own: what differs from it was typed here."""
+    """Field values as last loaded for a run; any difference is the user's edit."""
 
     run: object = ""
     name: str = ""
     note: str = ""
 
 
-@dataclass(frozen=True)
-class ManagePart:
-    part: gr.Accordion
-    name: gr.Textbox
-    note: gr.Textbox
-    save: gr.Button
-    reuse: gr.Button
-    delete: gr.Button
-    question: gr.HTML
-    really: gr.Button
-    keep: gr.Button
-    said: gr.HTML
-
-    @property
-    def asking(self) -> list[Any]:
-        return [self.question, self.really, self.keep, self.delete]
-
-    @property
-    def filled(self) -> list[Any]:
-        return [self.part, self.name, self.note, self.said, *self.asking]
-
-
-def manage_part() -> ManagePart:
-    with gr.Accordion("Name, note, settings, delete", open=False, visible=False, elem_id="manage") as part:
-        with gr.Row(elem_classes="mc-fields"):
-            name = gr.Textbox(label="Shown name", info="The run's id stays as it is.", max_lines=1, elem_id="run-name")
-            note = gr.Textbox(label="Note", info="For you and whoever sees this page.", lines=2, elem_id="run-note")
-        with gr.Row(elem_classes="mc-actions"):
-            save = gr.Button("Save name and note", size="sm", elem_classes="mc-copy")
-            reuse = gr.Button("New run from these settings", size="sm", elem_classes="mc-copy")
-            delete = gr.Button("Delete this run", size="sm", variant="stop", elem_classes="mc-copy")
-        question = c.block(elem_id="delete-question")
-        with gr.Row(elem_classes="mc-actions"):
-            really = gr.Button(
-                "Yes, delete it for good", size="sm", variant="stop", visible=False, elem_classes="mc-copy"
-            )
-            keep = gr.Button("Keep it", size="sm", visible=False, elem_classes="mc-copy")
-        said = c.block(elem_id="manage-said")
-    return ManagePart(part, name, note, save, reuse, delete, question, really, keep, said)
-
-
 class Manage:
-    def __init__(self, page: Page, form: Form):
+    """`runs` is the list in which the run is chosen, `form` the one that a new run starts from."""
+
+    def __init__(self, page: Page, runs: gr.Radio, form: Form):
         self.page, self.form = page, form
+        with gr.Accordion("Name, note, settings, delete", open=False, visible=False, elem_id="manage") as self.whole:
+            with gr.Row(elem_classes="mc-fields"):
+                kept, seen_by = "The run's id stays as it is.", "For you and whoever sees this page."
+                self.name = gr.Textbox(label="Shown name", info=kept, max_lines=1, elem_id="run-name")
+                self.note = gr.Textbox(label="Note", info=seen_by, lines=2, elem_id="run-note")
+            with gr.Row(elem_classes="mc-actions"):
+                save, reuse = c.small_button("Save name and note"), c.small_button("New run from these settings")
+                self.delete = c.small_button("Delete this run", variant="stop")
+            self.question = c.block(elem_id="delete-question")
+            with gr.Row(elem_classes="mc-actions"):
+                self.really = c.small_button("Yes, delete it for good", variant="stop", visible=False)
+                self.keep = c.small_button("Keep it", visible=False)
+            self.said = c.block(elem_id="manage-said")
+        self.asked, self.filled = gr.State(""), gr.State(Filled())
 
-    def fill(self, run_id: object, filled: Filled) -> Any:
-        """What was said of a run that has just been opened; a question about another one is withdrawn.
+        asking = [self.question, self.really, self.keep, self.delete]
+        fields = [self.whole, self.name, self.note, self.said, *asking, self.filled]
+        runs.change(self.fill, [runs, self.filled], fields, **QUIET)
+        save.click(self.save, [runs, self.name, self.note, self.filled], [self.said, self.filled], **QUIET)
+        reuse.click(self.reuse, runs, [self.said, *form.outputs], **QUIET)
+        self.delete.click(self.ask, runs, [self.asked, *asking], **QUIET)
+        self.keep.click(self.withdraw, None, asking, **QUIET)
+        self.really.click(self.delete_run, self.asked, [self.said, *asking], **QUIET)
 
-        Skipped where the fields are that run's already: a page tells of a choice more than once while it loads, and
-        what is being typed must stay.
+    @visitor_may
+    def fill(self, run_id: object, filled: Filled) -> Updates:
+        """Load name and note of a run that was just opened, and withdraw a question about another one.
+
+        Nothing changes if the fields are that run's already: a page sends its choice more than once while it loads,
+        and what is being typed must stay.
         """
         if run_id == filled.run:
-            return gr.skip()
+            return UNCHANGED
         run = self.page.reader.find(run_id)
-        told = run.about() if run else about.About()
-        now = Filled(run_id or "", told.name or "", told.note)
-        return [gr.update(visible=run is not None), now.name, now.note, "", *self.keep(), now]
+        known = run.about() if run else About()
+        now = Filled(run_id or "", known.name or "", known.note)
+        shown: Updates = {self.whole: gr.update(visible=run is not None), self.name: now.name, self.note: now.note}
+        return {**shown, self.said: "", **self.withdraw(), self.filled: now}
 
-    def save(self, run_id: object, name: str, note: str, filled: Filled) -> list[Any]:
-        """Words, and what the fields hold. Only what was typed is written: the rest may be said anew elsewhere."""
+    def save(self, run_id: object, name: str, note: str, filled: Filled) -> Updates:
+        """Write only what was typed here: the rest may have been changed elsewhere meanwhile."""
         run = self.page.reader.find(run_id)
         if run is None:
-            return ["", filled]
+            return {self.said: ""}
         if run_id != filled.run:
-            return [c.problems(["The fields are still another run's. Wait until they are this one's."]), filled]
+            stale = Problem("", "The fields still show another run. Wait until they show this one.")
+            return {self.said: c.problems([stale])}
         typed = {"name": name if name != filled.name else None, "note": note if note != filled.note else None}
-        try:
-            about.write(run.path, **typed)
-        except BadInput as bad:
-            return [c.problems(bad.problems), filled]
-        return ['<p class="mc-stage">Saved.</p>', Filled(run_id, name, note)]
+        if refused := c.attempt(lambda: run.describe(**typed)):
+            return {self.said: refused}
+        return {self.said: c.stage("Saved."), self.filled: Filled(run_id, name, note)}
 
-    def reuse(self, run_id: object) -> list[Any]:
-        """Words, then the form's fields."""
+    @visitor_may
+    def reuse(self, run_id: object) -> Updates:
+        """Fill the form with the run's settings."""
         run = self.page.reader.find(run_id)
-        settings = self.page.reader.settings(run) if run else None
+        settings = self.page.reader.settings(run)
         if run is None or settings is None:
-            return [c.problems(["The settings of this run cannot be read."]), *[gr.skip()] * len(self.form.components)]
+            return {self.said: c.problems([Problem("", "The settings of this run cannot be read.")])}
         if run.origin():
-            return [c.problems(["It was not trained here."]), *[gr.skip()] * len(self.form.components)]
-        words = f'<p class="mc-stage">The form has the settings of {c.text(run.id)}. Nothing was started.</p>'
-        return [words, *self.form.filled(settings)]
+            return {self.said: c.problems([Problem("", "It was not trained here.")])}
+        words = f"The form has the settings of {run.id}. Nothing was started."
+        return {self.said: c.stage(words), **self.form.filled(settings)}
 
-    def ask(self, run_id: object) -> list[Any]:
-        """Which run is meant, so that the answer is about that one, and the question's parts."""
+    def ask(self, run_id: object) -> Updates:
+        """Ask before deleting, and keep which run is meant, so that the answer is about that one."""
         run = self.page.reader.find(run_id)
         if run is None:
-            return ["", *self.keep()]
+            return {self.asked: "", **self.withdraw()}
         what = f"Delete {run.id}, {size(run.size_bytes())}, with its adapter, checkpoints and evaluations?"
-        return [run.id, f'<p class="mc-stage">{c.text(what)}</p>', SHOW, SHOW, HIDE]
+        buttons: Updates = {self.really: SHOW, self.keep: SHOW, self.delete: HIDE}
+        return {self.asked: run.id, self.question: c.stage(what), **buttons}
 
-    def keep(self) -> list[Any]:
-        return ["", HIDE, HIDE, SHOW]
+    def withdraw(self) -> Updates:
+        return {self.question: "", self.really: HIDE, self.keep: HIDE, self.delete: SHOW}
 
-    def delete(self, run_id: object) -> list[Any]:
-        """Problems, then the question's parts."""
+    def delete_run(self, run_id: object) -> Updates:
         run = self.page.reader.find(run_id)
-        if run is not None:
-            try:
-                self.page.store.delete(run)
-            except BadInput as bad:
-                return [c.problems(bad.problems), *self.keep()]
-        return ["", *self.keep()]
+        return {self.said: c.attempt(lambda: self.page.store.delete(run)) if run else "", **self.withdraw()}

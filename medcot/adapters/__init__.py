@@ -1,0 +1,1 @@
+"""LoRA adapters: opened, verified, described, published."""

@@ -1,0 +1,101 @@
+"""Commands on an adapter: ask it, publish it, export it."""
+
+from contextlib import closing
+from pathlib import Path
+from typing import Annotated
+
+from typer import Argument, Option
+
+from medcot.cli import options as o
+from medcot.errors import BadInput
+
+
+def ask(
+    adapter: o.AdapterName,
+    question: Annotated[str, Argument(help="The question, in quotes.")],
+    style: o.Style = None,
+    base: o.Base = None,
+    max_new_tokens: Annotated[
+        int | None, Option(min=1, max=32_768, help="Budget for each; the run's own by default.")
+    ] = None,
+    runs_dir: o.RunsDir = o.DEFAULT_RUNS,
+    as_json: o.AsJson = False,
+) -> None:
+    """Ask base and tuned the same question. Nothing of it is kept."""
+    from medcot import safety
+    from medcot.adapters.open import open_adapter
+    from medcot.cli import display
+    from medcot.workers.client import ServiceClient
+    from medcot.workers.protocol import Answered, AskRequest, LoadRequest
+
+    if not question.strip():
+        raise BadInput.of("question", "is empty.", "Put it in quotes.")
+    if long := safety.too_long(question):
+        raise BadInput(long)
+    emergency = safety.notice(question)
+    display.alarm(emergency)
+    with display.working("Looking for the adapter") as say:
+        found = open_adapter(adapter, o.store(runs_dir), style=style, base=base)
+        budget = max_new_tokens or found.max_new_tokens
+        with closing(ServiceClient(runs_dir)) as client:
+            client.call(LoadRequest(adapter=found), say)
+            answered = client.call(AskRequest(question=question, max_new_tokens=budget), say)
+    assert isinstance(answered, Answered)
+    if as_json:
+        o.emit({"question": question, "emergency": emergency, **answered.arms()})
+        return
+    display.answers(question, {"base": answered.base, "tuned": answered.tuned})
+    display.out.print("For research only: not for care.", style="dim")
+
+
+def publish(
+    run: o.RunId,
+    repo: Annotated[str, Option("--repo", metavar="OWNER/NAME", help="Where to; made where it is not there.")],
+    public: Annotated[bool, Option("--public", help="Everybody may read it. Private otherwise.")] = False,
+    about: Annotated[str, Option("--about", help="Your own words for the card.")] = "",
+    dry_run: Annotated[bool, Option("--dry-run", help="List the files with sizes; push nothing.")] = False,
+    runs_dir: o.RunsDir = o.DEFAULT_RUNS,
+    as_json: o.AsJson = False,
+) -> None:
+    """Push a finished run's adapter and its card to the Hub. The token comes from HF_TOKEN or the Hub login."""
+    from medcot.adapters import publish as publishing
+    from medcot.cli import display
+
+    found = o.store(runs_dir).get(run)
+    files = list(map(publishing.PushedFile.of, publishing.collect(found, repo, about)))
+    done = publishing.Pushed(repo=repo, public=public, files=files)
+    if not dry_run:
+        with display.working(f"Pushing {len(files)} files to {repo}"):
+            done = publishing.publish(found, repo, public=public, about=about)
+    if as_json:
+        o.emit({"run": found.id, "dry_run": dry_run, **done.model_dump(exclude_unset=True)})
+        return
+    for file in done.files:
+        o.echo(f"{file.bytes:>12,}  {file.path}")
+    kind = "public" if done.public else "private"
+    if dry_run:
+        o.echo(f"Nothing was pushed. Without --dry-run these go to {repo}, {kind}.")
+    else:
+        o.echo(f"{done.url} ({kind}), commit {done.commit[:12]}")
+
+
+def export(
+    adapter: o.AdapterName,
+    to: Annotated[Path, Option("--to", metavar="DIR", help="A folder that is not there yet.")],
+    style: o.Style = None,
+    base: o.Base = None,
+    runs_dir: o.RunsDir = o.DEFAULT_RUNS,
+    as_json: o.AsJson = False,
+) -> None:
+    """Merge an adapter into its base, in 16 bits, and check that it says the same. For llama.cpp, Ollama and others."""
+    from medcot.adapters.open import open_adapter
+    from medcot.cli import display
+    from medcot.workers import client
+
+    with display.working("Looking for the adapter") as say:
+        found = open_adapter(adapter, o.store(runs_dir), style=style, base=base)
+        made = client.export(runs_dir, found, to, on_stage=say)
+    checked = f"computing in {made.dtype}, it chooses {made.same_tokens} of the {made.tokens} tokens that base"
+    said = f"Checked: {checked} and adapter answer to {made.prompts} questions."
+    size = f"{made.path}  {made.bytes / 2**30:.2f} GiB, {made.dtype}"
+    o.say(as_json, {"adapter": found.name, **made.model_dump(mode="json")}, f"{size}\n{said}")

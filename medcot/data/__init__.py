@@ -1,0 +1,12 @@
+"""Rows of any file or Hub data set, checked into examples."""
+
+from medcot.data.examples import (
+    Example,
+    Split,
+    check,
+    load,
+    load_fitted,
+    read_records,
+)
+from medcot.data.files import FIX_SURROGATE, SURROGATE, BadRow, has_surrogate
+from medcot.data.rows import MOST_PROBLEMS, cut, read_rows

@@ -1,0 +1,201 @@
+"""A model server that speaks OpenAI's protocol (vLLM with LoRA modules, `transformers serve`): text in, text out.
+
+The prompt contract is kept: chat goes as messages through the server's template, with the contract's date string; plain
+goes as text. Only what the server generated comes back, after a tag that its prompt has opened. The key is read from
+the environment, put into one header, and never into a message or a log.
+"""
+
+import os
+import time
+from collections.abc import Callable, Generator, Sequence
+from typing import Any
+
+import httpx
+
+from medcot.errors import BadInput, Problem
+from medcot.evaluation.answers import Decoding, Ending, Reply
+from medcot.prompts.contract import Exchange, PromptContract, chat_messages
+from medcot.safety.foreign import parse_json
+from medcot.settings.evaluation import KEY_VARIABLE, EndpointSettings
+
+Cancelled = Callable[[], bool]
+History = Sequence[Exchange]
+Body = dict[str, Any]  # of a request, as OpenAI's protocol has it
+CONNECT_SECONDS = 10.0
+FIRST_WAIT = 0.5  # seconds before the first retry; doubled for each further one
+AGAIN = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
+DENIED = frozenset({401, 403})
+MOST_SAID = 300  # characters of a server's own words
+OTHER_SHAPE = "gave an answer of another shape than OpenAI's"
+
+
+class Endpoint:
+    """A client of one server under one contract; safe to use from several threads. Close it when done."""
+
+    def __init__(
+        self, settings: EndpointSettings, contract: PromptContract, transport: httpx.BaseTransport | None = None
+    ):
+        self.settings, self.contract = settings, contract
+        self._key = os.environ.get(KEY_VARIABLE, "")
+        address = settings.url if settings.url.endswith("/v1") else f"{settings.url}/v1"
+        self._http = httpx.Client(
+            base_url=address,
+            headers={"Authorization": f"Bearer {self._key}"} if self._key else {},
+            timeout=httpx.Timeout(settings.timeout, connect=CONNECT_SECONDS),
+            limits=httpx.Limits(max_connections=settings.concurrency),
+            follow_redirects=False,  # a redirect could carry the key elsewhere
+            trust_env=False,
+            transport=transport,
+        )
+
+    def close(self) -> None:
+        self._http.close()
+
+    def require_models(self) -> None:
+        """Raise BadInput if the server does not answer, refuses the key, or lists its models without base or tuned."""
+        try:
+            response = self._http.get("/models")
+        except httpx.TransportError as error:
+            raise self._problem(f"did not answer: {type(error).__name__}", "Start it, or fix the address.") from None
+        if response.status_code in DENIED:
+            raise self._refused(response)
+        try:
+            listed = [str(m["id"]) for m in parse_json(response.text)["data"]]
+        except (ValueError, KeyError, TypeError):
+            return  # it has no list; the first question will show
+        # `transformers serve` lists what it has cached and loads others by name, so only a pinned server is believed.
+        wanted = {"base": self.settings.base, "tuned": self.settings.tuned}
+        missing = {arm: name for arm, name in wanted.items() if name not in listed}
+        if missing.keys() == wanted.keys() or not missing:
+            return
+        what, has = f"the server at {self.settings.url} serves no model", f"it has {', '.join(listed[:10])}."
+        lacking = {f"endpoint.{arm}": f"{what} {name!r}; {has}" for arm, name in missing.items()}
+        raise BadInput([Problem(where, what, "Name one of these.") for where, what in lacking.items()])
+
+    def complete(self, model: str, question: str, decoding: Decoding) -> Reply:
+        """The whole answer of `model`; `tokens` is the server's count, 0 if it gives none. Raises BadInput."""
+        started = time.monotonic()
+        found = self._asked(*self._request(model, question, decoding))
+        try:
+            choice = found["choices"][0]
+            text = _whole(choice, self.contract)
+            tokens = int((found.get("usage") or {}).get("completion_tokens") or 0)
+        except (KeyError, IndexError, TypeError, AttributeError):
+            raise self._problem(OTHER_SHAPE) from None
+        ended: Ending = "limit" if choice.get("finish_reason") == "length" else "finished"
+        return Reply(text=text, tokens=tokens, ended=ended, seconds=time.monotonic() - started)
+
+    def stream(
+        self, model: str, question: str, decoding: Decoding, cancelled: Cancelled = lambda: False, history: History = ()
+    ) -> Generator[str, None, Ending]:
+        """The answer piece by piece, for a reader; returns how it ended. No retries: pieces may have been shown."""
+        path, body = self._request(model, question, decoding, history)
+        ended: Ending = "finished"
+        apart = begun = False  # whether the piece before was reasoning, given separately; whether there was any
+        try:
+            with self._http.stream("POST", path, json={**body, "stream": True}) as response:
+                if response.status_code != httpx.codes.OK:
+                    response.read()
+                    raise self._refused(response)
+                for line in response.iter_lines():
+                    if cancelled():
+                        return "stopped"
+                    if not line.startswith("data:") or line.endswith("[DONE]"):
+                        continue
+                    reasoning, text, cut = self._piece(parse_json(line[5:]))
+                    if reasoning:
+                        yield reasoning if apart else f"<think>{reasoning}"
+                    if text:
+                        whole = text if begun else self.contract.whole(text)
+                        yield f"</think>{text}" if apart or reasoning else whole
+                    begun = begun or bool(reasoning or text)
+                    apart = bool(reasoning or apart) and not text
+                    ended = "limit" if cut else ended
+        except (httpx.HTTPError, ValueError) as error:
+            raise self._problem(f"broke off: {type(error).__name__}") from None
+        return ended
+
+    def _piece(self, event: Any) -> tuple[str, str, bool]:
+        """(reasoning, text, whether the limit ended it) of one event of a stream; empty if it has no choice.
+
+        Raises BadInput for an error, which a server that has begun to answer can only report as an event.
+        """
+        try:
+            if error := event.get("error"):
+                said = error.get("message") if isinstance(error, dict) else error
+                raise self._problem(f"broke off: {self._quoted(said)}")
+            choice = (event.get("choices") or [{}])[0]
+            return *_parts_of(choice.get("delta") or choice), choice.get("finish_reason") == "length"
+        except (KeyError, IndexError, TypeError, AttributeError):
+            raise self._problem(OTHER_SHAPE) from None
+
+    def _request(self, model: str, question: str, decoding: Decoding, history: History = ()) -> tuple[str, Body]:
+        contract = self.contract
+        body = {name: getattr(decoding, name) for name in ("temperature", "top_p", "seed")}
+        body |= {"model": model, "max_tokens": decoding.max_new_tokens}
+        if stops := contract.rules.stops:
+            body["stop"] = list(stops)
+        if contract.rules.text:
+            # Without its BOS token: the server's tokenizer puts one there.
+            return "/completions", {**body, "prompt": contract.rules.shown(question.strip())}
+        body["messages"] = chat_messages(question, contract.system, history)
+        return "/chat/completions", {
+            **body,
+            "chat_template_kwargs": {"date_string": contract.date_string, **contract.switches},
+        }
+
+    def _asked(self, path: str, body: Body) -> Any:
+        """The server's JSON, after as many retries as are set."""
+        wait, left = FIRST_WAIT, self.settings.retries
+        while True:
+            try:
+                response = self._http.post(path, json=body)
+            except httpx.TransportError as error:  # time-outs are among these
+                if not left:
+                    raise self._problem(f"did not answer: {type(error).__name__}") from None
+            else:
+                if response.status_code == httpx.codes.OK:
+                    try:
+                        return parse_json(response.text)
+                    except ValueError:
+                        raise self._problem("answered with something that is not JSON") from None
+                if response.status_code not in AGAIN or not left:
+                    raise self._refused(response)
+                wait = max(wait, _retry_after(response))
+            time.sleep(wait)
+            wait, left = wait * 2, left - 1
+
+    def _refused(self, response: httpx.Response) -> BadInput:
+        if response.status_code in DENIED:
+            return self._problem(f"refuses the key (HTTP {response.status_code})", f"Set {KEY_VARIABLE}.")
+        return self._problem(f"answered HTTP {response.status_code}: {self._quoted(response.text)}")
+
+    def _quoted(self, said: object) -> str:
+        """A server's words, short and without the key."""
+        text = " ".join(str(said or "").split())
+        return (text.replace(self._key, "[key]") if self._key else text)[:MOST_SAID] or "no reason given"
+
+    def _problem(self, what: str, fix: str = "Look at the server's log, then go on with --resume.") -> BadInput:
+        return BadInput.of("endpoint", f"{self.settings.url} {what}.", fix)
+
+
+def _parts_of(message: Any) -> tuple[str, str]:
+    """(reasoning, text) of a message: some servers give the reasoning in a separate field."""
+    reasoning = message.get("reasoning_content") or message.get("reasoning") or ""
+    return str(reasoning), str(message.get("content") or message.get("text") or "")
+
+
+def _whole(choice: Any, contract: PromptContract) -> str:
+    """A choice's text with what the server left out: the reasoning, an opened tag, the stop string that ended it."""
+    reasoning, text = _parts_of(choice.get("message") or choice)
+    text = f"<think>{reasoning}</think>{text}" if reasoning else contract.whole(text)
+    stopped_by = str(choice.get("stop_reason"))
+    return text + stopped_by if stopped_by in contract.rules.stops and not text.endswith(stopped_by) else text
+
+
+def _retry_after(response: httpx.Response) -> float:
+    """Seconds that the server asks to wait, at most 60; 0 if it does not say."""
+    try:
+        return min(60.0, float(response.headers.get("Retry-After", 0)))
+    except ValueError:
+        return 0.0

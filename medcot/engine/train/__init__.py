@@ -1,0 +1,1 @@
+"""Training, and the plan that comes before it."""

@@ -1,0 +1,203 @@
+"""What the data is under a tokenizer: lengths, what is cut or repeated, one record as the model sees it."""
+
+import math
+import statistics
+from collections import Counter
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from medcot import data
+from medcot.data import columns
+from medcot.engine import backends, models
+from medcot.engine.train import memory_plan, training
+from medcot.engine.train.inputs import Inputs
+from medcot.engine.train.memory_plan import Hardware, remedy
+from medcot.errors import BadInput
+from medcot.evaluation.rouge import words
+from medcot.prompts.contract import Encoded, Encoder
+from medcot.prompts.tags import TAG
+from medcot.runs.events import Report
+from medcot.runs.plan import Audit, Duplicate, Histogram, Kind, Lengths, NearDuplicate, Plan, Planned, TokenView
+from medcot.settings import DataSettings, RunSettings, cautions
+
+BINS = 24
+MOST_SHOWN = 20  # records listed one by one; all are counted
+UNCUT = 10**9
+THRESHOLD = 0.8  # Jaccard similarity of word trigrams, from which questions count as near duplicates
+PARTS = ("question", "reasoning", "answer")
+
+
+def audit(split: data.Split, encoded: list[Encoded], encoder: Encoder, settings: DataSettings) -> Audit:
+    """Audit the data. `encoded` belongs to training and held-out examples, in this order."""
+    examples = [*split.train, *split.held_out]
+    pairs = list(zip(examples, encoded, strict=True))
+    lengths = {part: _lengths(encoder.tokenizer, [getattr(e, part) for e in examples]) for part in PARTS}
+    lengths["whole"] = [len((_uncut(e, encoder) if ids.truncated else ids).input_ids) for e, ids in pairs]
+    duplicates = _duplicates(examples)
+    sides = ([(e.record, e.question) for e in side] for side in (split.train, split.held_out))
+    alike = sorted(near_duplicates(*sides), key=lambda pair: -pair.similarity)
+    cut = [e.record for e, ids in pairs if ids.truncated]
+    tagged = [e.record for e in examples if any(TAG.search(part) for part in (e.question, e.reasoning, e.answer))]
+    return Audit(
+        records={"train": len(split.train), "held_out": len(split.held_out)},
+        columns=columns.named(settings),
+        unused=split.unused,
+        skipped=len(split.skipped),
+        lengths={name: describe(values) for name, values in lengths.items()},
+        histograms={name: histogram(values) for name, values in lengths.items()},
+        truncated_share=len(cut) / len(encoded),
+        max_length=encoder.max_length,
+        keeps_all=max(lengths["whole"]),
+        duplicates=len(duplicates),
+        near_duplicates=len({pair.held_out_record for pair in alike}),
+        untagged=sum(e.untagged for e in examples),
+        tagged=len(tagged),
+        tagged_records=tagged[:MOST_SHOWN],
+        skipped_records=split.skipped[:MOST_SHOWN],
+        truncated_records=cut[:MOST_SHOWN],
+        duplicate_records=duplicates[:MOST_SHOWN],
+        near_duplicate_pairs=alike[:MOST_SHOWN],
+    )
+
+
+def _lengths(tokenizer: Any, texts: list[str]) -> list[int]:
+    return [len(ids) for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]]
+
+
+def _uncut(e: data.Example, encoder: Encoder) -> Encoded:
+    return replace(encoder, max_length=UNCUT).encode(e.question, e.reasoning, e.answer)
+
+
+def describe(values: list[int]) -> Lengths:
+    ordered, count = sorted(values), len(values)
+    mean = round(statistics.fmean(values), 1)
+    return Lengths(mean=mean, p50=ordered[count // 2], p95=ordered[int(count * 0.95)], max=ordered[-1])
+
+
+def histogram(values: list[int]) -> Histogram:
+    """About BINS bins of a round width."""
+    least = max(1, max(values)) / BINS
+    size = 10 ** math.floor(math.log10(least)) if least >= 1 else 1
+    width = next(size * m for m in (1, 2, 5, 10) if size * m >= least)
+    counted = Counter(value // width for value in values)
+    return Histogram(width=width, counts=[counted[place] for place in range(max(counted) + 1)])
+
+
+def _duplicates(examples: list[data.Example]) -> list[Duplicate]:
+    seen: dict[str, int] = {}
+    return [
+        Duplicate(record=e.record, same_as=first, question=e.question)
+        for e in examples
+        if (first := seen.setdefault(e.question.casefold(), e.record)) != e.record
+    ]
+
+
+def tokens(settings: RunSettings, record: int | None, report: Report) -> TokenView:
+    """One record as the model sees it, by its number in the source, or the first. Raises BadInput if it is not used."""
+    split = data.load(settings.data)
+    encoder = Encoder.of(settings, models.load_tokenizer(models.resolve(settings.model, report).path))
+    examples = {e.record: e for e in [*split.train, *split.held_out]}
+    chosen = examples.get(record) if record is not None else split.train[0]
+    if chosen is None:
+        what, fix = f"there is no record {record} in use.", f"They go from {min(examples)} to {max(examples)}."
+        raise BadInput.of("record", what, fix)
+    return token_view(chosen, encoder).model_copy(update={"held_out": chosen in split.held_out})
+
+
+def token_view(example: data.Example, encoder: Encoder) -> TokenView:
+    encoded = _uncut(example, encoder)
+    kinds: list[Kind] = ["trained" if trained else "prompt" for trained in encoded.trained]
+    kinds[-1] = "end"
+    kinds[encoder.max_length :] = ["cut"] * len(kinds[encoder.max_length :])
+    trained = kinds.count("trained") + kinds.count("end")
+    counts = {"prompt": kinds.count("prompt"), "trained": trained, "cut": kinds.count("cut")}
+    return TokenView(record=example.record, pieces=_pieces(encoder.tokenizer, encoded.input_ids, kinds), **counts)
+
+
+def _pieces(tokenizer: Any, ids: list[int], kinds: list[Kind]) -> list[tuple[str, Kind]]:
+    pieces: list[tuple[str, Kind]] = []
+    waiting: list[int] = []
+    for i, (token, kind) in enumerate(zip(ids, kinds, strict=True)):
+        waiting.append(token)
+        text = models.raw_text(tokenizer, waiting)
+        last = i + 1 == len(ids) or kinds[i + 1] != kind
+        if "\ufffd" in text and len(waiting) < 4 and not last:
+            continue  # part of a character: UTF-8 has at most four bytes
+        pieces.append((text, kind))
+        waiting = []
+    return pieces
+
+
+def plan(settings: RunSettings, report: Report) -> Planned:
+    """The answer to `medcot plan`. Raises BadInput if the run could not start."""
+    inputs = Inputs.of(settings, report)
+    split, dims = inputs.split, inputs.dims
+    audited = audit(split, [*inputs.train_set, *inputs.held_out], inputs.encoder, settings.data)
+    free = memory_plan.free_gib_unseen(settings.training.processes)
+    hardware = Hardware(backends.class_for(settings).memory, torch.cuda.is_available(), free)
+    lengths = [len(e.input_ids) for e in inputs.train_set]
+    arrangement = memory_plan.plan_batching(dims, settings, hardware, lengths)
+    steps = training.total_steps(len(split.train), memory_plan.arranged(settings, arrangement).training)
+    problems = warnings(audited, inputs.window) + cautions(settings, steps)
+    if not arrangement.fits:
+        fix = remedy(dims, settings, hardware, lengths)
+        problems.insert(0, f"Memory may not be enough: {arrangement}. {fix}")
+    return Planned(
+        problems=problems,
+        audit=audited,
+        plan=Plan(trainable_parameters=dims.trained, **arrangement.model_dump(), steps=steps),
+        tokens=token_view(split.train[0], inputs.encoder),
+    )
+
+
+def warnings(audit: Audit, window: int | None) -> list[str]:
+    """What to know of the data before a start; none of it prevents the start."""
+    cuts = f"training.max_length={audit.max_length} cuts {audit.truncated_share:.1%} of the records"
+    whole = f"{audit.keeps_all} keeps all"
+    if window and audit.keeps_all > window:
+        whole += f", and the model's window is {window}"
+    near = f"Held-out questions that nearly repeat a training question: {audit.near_duplicates}; scores will flatter."
+    untagged = f"Records whose tags around a text were taken off, since training writes them: {audit.untagged}."
+    first = f"record {audit.tagged_records[0]} first" if audit.tagged else ""
+    tagged = f"Records that hold a tag inside their text ({first}), which the model may learn: {audit.tagged}."
+    notes = {
+        f"{cuts}, and what is cut is the answer. {whole}.": audit.truncated_share,
+        near: audit.near_duplicates,
+        f"{audit.duplicates} questions occur more than once.": audit.duplicates,
+        untagged: audit.untagged,
+        tagged: audit.tagged,
+        f"Empty records passed over, as data.empty_records=skip says: {audit.skipped}.": audit.skipped,
+    }
+    return [note for note, count in notes.items() if count]
+
+
+def near_duplicates(train: list[tuple[int, str]], held_out: list[tuple[int, str]]) -> list[NearDuplicate]:
+    """Pairs of (record, question) from the two sides that nearly agree: found by MinHash, then compared exactly."""
+    from datasketch import MinHash, MinHashLSH
+
+    def minhash(shingles: frozenset[str]) -> Any:
+        signature = MinHash(num_perm=64)
+        signature.update_batch([s.encode() for s in shingles])
+        return signature
+
+    index = MinHashLSH(threshold=THRESHOLD, num_perm=64)
+    held_shingles = [_shingles(text) for _, text in held_out]
+    for place, shingles in enumerate(held_shingles):
+        index.insert(place, minhash(shingles))
+    found = []
+    for record, text in train:
+        shingles = _shingles(text)
+        for place in index.query(minhash(shingles)):
+            other, (held_record, held_text) = held_shingles[place], held_out[place]
+            similarity = len(shingles & other) / len(shingles | other)
+            if similarity >= THRESHOLD:
+                records = {"held_out_record": held_record, "train_record": record, "similarity": round(similarity, 3)}
+                found.append(NearDuplicate(**records, held_out_question=held_text, train_question=text))
+    return found
+
+
+def _shingles(text: str) -> frozenset[str]:
+    found = words(text)
+    return frozenset(" ".join(found[i : i + 3]) for i in range(max(1, len(found) - 2)))

@@ -1,0 +1,105 @@
+"""What a run trains on, checked before any weights are loaded: the plan and the training both begin with it."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from medcot import data, prompts
+from medcot.adapters.base import quantized
+from medcot.data import starter
+from medcot.engine import lora, models
+from medcot.engine.models import LocalModel
+from medcot.engine.train.memory_plan import ModelDims
+from medcot.errors import BadInput, Problem, collected
+from medcot.prompts.contract import Encoded, Encoder
+from medcot.runs.events import Progress, Report
+from medcot.settings import RunSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """A run's records under its model's tokenizer, and the model's dimensions."""
+
+    split: data.Split
+    local: LocalModel
+    encoder: Encoder
+    train_set: list[Encoded]
+    held_out: list[Encoded]
+    dims: ModelDims
+    window: int | None  # the most tokens that the model was made to read at once
+
+    @classmethod
+    def of(cls, settings: RunSettings, report: Report) -> "Inputs":
+        """Read, encode and check. Raises BadInput with all that would stop the training or spoil it unseen: records,
+        tokens or sample answers beyond what the model has places for, layers that it has not, weights of a few bits."""
+        report(Progress(stage="Reading the data"))
+        split = data.load(settings.data)
+        local = models.resolve(settings.model, report)
+        report(Progress(stage="Encoding the records"))
+        model = lora.outline(local.path)
+        problems = [unusable] if (unusable := quantized(local.path)) else []
+        dims = encoder = None
+        with collected(problems):
+            dims = ModelDims.of(model, settings.lora)
+        with collected(problems):
+            encoder = Encoder.of(settings, models.load_tokenizer(local.path))
+        if encoder is None:
+            raise BadInput(problems)
+        train_set, held_out = [], []
+        with collected(problems):
+            train_set, held_out = encode(split.train, encoder), encode(split.held_out, encoder)
+            asked = [prompts.encode_prompt(encoder.tokenizer, encoder.contract, q) for _, q in starter.SAMPLE_QUESTIONS]
+            problems += beyond_window(model.config, settings, [*train_set, *held_out], asked)
+            used = {i for ids in (*asked, *(e.input_ids for e in (*train_set, *held_out))) for i in ids}
+            problems += beyond_vocabulary(model, encoder.tokenizer, used)
+        if problems or dims is None:
+            raise BadInput(problems)
+        return cls(split, local, encoder, train_set, held_out, dims, models.window(model.config))
+
+
+def encode(examples: list[data.Example], encoder: Encoder) -> list[Encoded]:
+    """Encode the examples. Raises BadInput if a prompt alone fills the longest sequence."""
+    encoded = [encoder.encode(e.question, e.reasoning, e.answer) for e in examples]
+    masked = [e.record for e, ids in zip(examples, encoded, strict=True) if not any(ids.trained)]
+    if masked:
+        what = f"at {encoder.max_length} tokens nothing of record {', '.join(map(str, masked[:10]))} is left to learn"
+        what += " from: the question fills it."
+        raise BadInput.of("training.max_length", what, "Raise training.max_length.")
+    return encoded
+
+
+def beyond_window(
+    config: Any, settings: RunSettings, encoded: list[Encoded], asked: list[list[int]]
+) -> Iterator[Problem]:
+    """Records, and sample answers, that are longer than the model's window."""
+    places, t = models.window(config), settings.training
+    if places is None:
+        return
+    lengths = [len(e.input_ids) for e in encoded]
+    if long := [n for n in lengths if n > places]:
+        what = f"the model's window is {places} tokens, and {len(long)} of {len(lengths)} records are longer, up to"
+        fix = f"Set training.max_length={places}, which cuts them, or choose a model with a longer window."
+        yield Problem("training.max_length", f"{what} {max(long)}.", fix)
+    longest = max(map(len, asked))
+    if t.sample_tokens and longest + t.sample_tokens > places:
+        what = f"a sample question has {longest} tokens, and the model's window of {places} has no room for"
+        fix = f"Set training.sample_tokens={max(0, places - longest)}."
+        yield Problem("training.sample_tokens", f"{what} {t.sample_tokens} more.", fix)
+
+
+def beyond_vocabulary(model: Any, tokenizer: Any, used: set[int]) -> Iterator[Problem]:
+    """Tokens that may come up and for which the model's embedding has no row.
+
+    A special token that nothing writes is harmless, and some models have one: its name, when typed, is spelt out.
+    """
+    rows = model.get_input_embeddings().num_embeddings
+    silent = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
+    silent -= {*used, tokenizer.pad_token_id, tokenizer.eos_token_id}
+    beyond = sorted((i, token) for token, i in tokenizer.get_vocab().items() if i >= rows and i not in silent)
+    if beyond:
+        named = ", ".join(f"{token!r} is {i}" for i, token in beyond[:3]) + (" and so on" if beyond[3:] else "")
+        what = f"the model's embedding has rows for tokens 0 to {rows - 1}, and its tokenizer has others: {named}."
+        fix = "Use the tokenizer that the model was trained with"
+        if tokenizer.pad_token_id >= rows:
+            fix += ", or make its pad_token one that it had before, such as its eos_token, in tokenizer_config.json"
+        yield Problem("model.id", what, f"{fix}.")

@@ -1,0 +1,110 @@
+"""What a measure is: questions with references, the way from answers to figures, and the words for the figures."""
+
+import tomllib
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, NamedTuple
+
+from pydantic import Field, TypeAdapter
+
+from medcot.evaluation.answers import Answer, Example, Question, Sample
+from medcot.evaluation.metrics import ArmScores, Comparison, Written
+from medcot.settings import DataSettings
+from medcot.settings.evaluation import EvaluationOrder
+
+Cut = Callable[[str], tuple[str, bool]]  # a text within the token budget, and whether it lost its end
+Prompt = Callable[[str, str], str]  # (arm, question) -> the text that the model is given
+
+
+class Row(NamedTuple):
+    """A row of the table: its key under an arm, its name for people, and how its figures are written."""
+
+    key: str
+    label: str
+    form: str
+
+
+class Asked(Written):
+    """`data` of summary.json: where the questions are from."""
+
+    source: str
+    revision: str | None = None
+    records: int
+    fingerprint: str = ""
+
+
+class Figures(Written):
+    """A measure's part of summary.json."""
+
+    data: Asked
+    metric: str
+    arms: dict[str, ArmScores]
+    floors: dict[str, float]  # of the headline
+    further_floors: dict[str, dict[str, float]] = Field(default_factory=dict)  # of other rows, by their keys
+    ceiling: ArmScores | None = None
+    paired: dict[str, Comparison]
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """What a measure calls its figures and its questions."""
+
+    rows: tuple[Row, ...]
+    headline: str  # the key of the row that the verdict is on
+    score: str  # what the headline is
+    asked: str  # what the questions are
+    label: str  # in a list of evaluations
+    floors: Mapping[str, str]  # by name, what such a score answers
+    meaning: str  # what the headline does not say
+    matched: str = ""  # how the figures of facts are found
+    elsewhere: str | None = None  # asked and label for an adapter from elsewhere, from which nothing was held out
+    test: str = ""  # what a comparison's p_value is of
+
+
+_TABLES = Path(__file__).with_name("measures.toml").read_text(encoding="utf-8")
+WORDS = TypeAdapter(dict[str, Words]).validate_python(tomllib.loads(_TABLES))
+
+
+class Measure(ABC):
+    """Another one is a module here that ends in MEASURE, a kind in settings/evaluation.py, and an option that asks."""
+
+    kind: ClassVar[str]
+    tracked_as: ClassVar[str]  # in W&B, so that measures do not overwrite each other
+    words: ClassVar[Words]
+    fingerprint: str  # of the questions with their references: another one is another evaluation
+
+    @classmethod
+    @abstractmethod
+    def open(
+        cls, order: EvaluationOrder, folder: Path, data: DataSettings, trained_on: str | None, adopted: bool
+    ) -> "Measure":
+        """Read the questions of the evaluation in `folder`. Raises BadInput if they cannot be used.
+
+        `trained_on` is the fingerprint of the run's data in training; `adopted`: its adapter is from elsewhere.
+        """
+
+    @property
+    @abstractmethod
+    def questions(self) -> list[Question]: ...
+
+    @abstractmethod
+    def check(self, prompt: Prompt, arms: Sequence[str]) -> list[str]:
+        """Collect what a reader should know. Raises BadInput if a score could not mean anything."""
+
+    @abstractmethod
+    def example(self, question: Question, answers: Mapping[str, Answer]) -> Example:
+        """Make a line of examples.jsonl, for however many arms have answered."""
+
+    def sample(self, question: Question, answers: Mapping[str, Answer]) -> Sample:
+        """Make a line of samples.jsonl."""
+        return Sample.of(question, answers)
+
+    @abstractmethod
+    def figures(self, examples: Sequence[Example], arms: Sequence[str], seed: int, cut: Cut) -> Figures: ...
+
+    @classmethod
+    @abstractmethod
+    def cautions(cls, figures: Figures) -> list[str]:
+        """Name causes other than better answers that could have made the headline."""

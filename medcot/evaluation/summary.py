@@ -1,0 +1,260 @@
+"""summary.json as a type, and the tables that are made from it: figures as text, never markup."""
+
+import csv
+import io
+import json
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import ConfigDict, Field, TypeAdapter, model_validator
+
+from medcot.evaluation.answers import BASE, TUNED, Example, Sample, title
+from medcot.evaluation.choice import ChoiceExample
+from medcot.evaluation.measure import Figures, Measure, Row, Words
+from medcot.evaluation.metrics import FEWEST_RECORDS, ArmScores, Comparison, Written
+from medcot.evaluation.records import Records
+from medcot.settings.evaluation import KINDS
+
+TUNED_BASE = f"{TUNED}-{BASE}"
+MEASURES: dict[str, type[Measure]] = {kind: import_module(f"medcot.evaluation.{kind}").MEASURE for kind in KINDS}
+# The first that fits: only multiple choice has options.
+EXAMPLE: TypeAdapter[Example] = TypeAdapter(Annotated[ChoiceExample | Example, Field(union_mode="left_to_right")])
+SAMPLE: TypeAdapter[Sample] = TypeAdapter(Sample)
+
+
+class Decoding(Written):
+    max_new_tokens: int
+    temperature: float
+    top_p: float = 1.0
+    seed: int = 42
+
+    def __str__(self) -> str:
+        sampled = f"temperature {self.temperature:g}, top-p {self.top_p:g}, seed {self.seed}"
+        return f"{self.max_new_tokens} new tokens at most, {sampled if self.temperature else 'greedy'}"
+
+
+class Heading(Written):
+    """Which evaluation of which run; `adapter` is one that was not trained here."""
+
+    model_config = ConfigDict(populate_by_name=True)
+    version: Literal[1] = Field(1, alias="schema")
+    kind: str = Records.kind
+    run: str
+    adapter: str | None = None
+
+
+class Summary(Figures, Heading):
+    """summary.json of an evaluation: what the page, the card, the command line and other people's scripts read."""
+
+    decoding: Decoding
+    engine: str = "this machine"
+    forced: bool = False
+    notes: list[str] = Field(default_factory=list)
+    seconds: float | None = None
+    tokens: dict[str, int] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _can_be_shown(self) -> Self:
+        """Refuse what other software wrote under this name: whatever passes here can be drawn and printed."""
+        try:
+            scores(self), floors(self), ceiling(self), cautions(self)
+            for key in self.paired:
+                verdict_text(self, key), self.paired[key].counts
+            self.tuned_base  # noqa: B018
+        except (ArithmeticError, LookupError, StopIteration, TypeError, ValueError) as error:
+            raise ValueError(f"lacks what every evaluation has: {type(error).__name__} {error}") from None
+        return self
+
+    @property
+    def measure(self) -> type[Measure]:
+        return MEASURES.get(self.kind, Records)
+
+    @property
+    def tuned_base(self) -> Comparison:
+        return self.paired[TUNED_BASE]
+
+    @property
+    def further(self) -> list[str]:
+        """The keys of all other comparisons."""
+        return [key for key in self.paired if key != TUNED_BASE]
+
+    @property
+    def words(self) -> Words:
+        return self.measure.words
+
+    @property
+    def headline(self) -> Row:
+        return next(row for row in self.words.rows if row.key == self.words.headline)
+
+    @property
+    def rows(self) -> list[Row]:
+        """The rows that there are figures for; a summary of an older version has fewer."""
+        known = next(iter(self.arms.values()))
+        return [row for row in self.words.rows if row.key in known]
+
+    @property
+    def all_floors(self) -> list[tuple[Row, dict[str, float]]]:
+        """The rows that have floors, with them, in the order of the table."""
+        of = {**self.further_floors, self.headline.key: self.floors}
+        return [(row, of[row.key]) for row in self.rows if row.key in of]
+
+    def score_name(self, row: Row) -> str:
+        """What a row's figure is called within a sentence."""
+        return self.words.score if row == self.headline else lowered(row.label)
+
+    @property
+    def asked(self) -> str:
+        """What was asked, for people."""
+        return (self.adapter and self.words.elsewhere) or self.words.asked
+
+    def sides(self, key: str) -> tuple[str, str]:
+        """The two arms of a comparison's key; arms' names may hold hyphens themselves."""
+        return next((a, b) for a in self.arms for b in self.arms if f"{a}-{b}" == key)
+
+    def figure(self, row: Row, arm: ArmScores) -> str:
+        """Format an arm's figure, with its interval if it has one."""
+        keys = (row.key, "low", "high") if self.has_interval(row, arm) else (row.key,)
+        value, *sides = (format(arm[key], row.form) for key in keys)
+        return f"{value} ({' to '.join(sides)})" if sides else value
+
+    def has_interval(self, row: Row, arm: ArmScores) -> bool:
+        return row == self.headline and "low" in arm
+
+    def difference(self, row: Row) -> tuple[str, str]:
+        """Format (tuned less base, its interval) of a row; the interval is empty if none was computed."""
+        found = self.tuned_base if row == self.headline else self.tuned_base.measures.get(row.key)
+        if found is None:
+            return points(self.arms[TUNED][row.key] - self.arms[BASE][row.key], row.form), ""
+        return points(found.difference, row.form), interval(found.low, found.high, row.form)
+
+    def as_json(self) -> dict[str, Any]:
+        """The keys that were written, and no defaults beside them."""
+        return self.model_dump(by_alias=True, exclude_unset=True)
+
+    def text(self) -> str:
+        return json.dumps(self.as_json(), indent=1, ensure_ascii=False)
+
+
+def points(value: float, form: str) -> str:
+    """Format a difference as its row is written: shares in percentage points."""
+    return f"{100 * value:+.1f} points" if form.endswith("%") else f"{value:+{form}}"
+
+
+def interval(low: float, high: float, form: str) -> str:
+    return " to ".join(points(side, form).removesuffix(" points") for side in (low, high))
+
+
+def lowered(name: str) -> str:
+    """Lower-case a title's first letter, for use within a sentence."""
+    return name[0].lower() + name[1:]
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Text in rows, for whichever face shows it; notes say what the figures are."""
+
+    headings: tuple[str, ...]
+    rows: Sequence[tuple[str, ...]]
+    notes: tuple[str, ...] = ()
+
+
+def scores(summary: Summary) -> Table:
+    """Make a row for each figure: its name, each arm's, tuned less base, and the interval of that."""
+    headings = ("", *map(title, summary.arms), "Tuned less base", "95% interval")
+    rows = [
+        (row.label, *(summary.figure(row, arm) for arm in summary.arms.values()), *summary.difference(row))
+        for row in summary.rows
+    ]
+    return Table(headings, rows, (f"{summary.data.records} {summary.asked}", summary.metric, str(summary.decoding)))
+
+
+def floors(summary: Summary) -> Table:
+    """Make a row for each answer that needs no model: its name, the answer, and its scores, named in the headings."""
+    words, found = summary.words.floors, summary.all_floors
+    rows = [
+        (name.replace("_", " "), words.get(name, ""), *(f"{of[name]:{row.form}}" for row, of in found))
+        for name in summary.floors
+    ]
+    return Table(("floor", "answer", *(summary.score_name(row) for row, _ in found)), rows)
+
+
+def ceiling(summary: Summary) -> str:
+    """Format what the references score, cut at the token budget; empty if there is no ceiling."""
+    reached = summary.ceiling or {}
+    found = [(row, f"{reached[row.key]:{row.form}}") for row, _ in summary.all_floors if row.key in reached]
+    if len(found) == 1:
+        return found[0][1]
+    return ", ".join(f"{summary.score_name(row)} {value}" for row, value in found)
+
+
+def csv_text(summary: Summary) -> str:
+    """Write tidy CSV: one figure a line."""
+    return csv_of(_lines(summary), end="\n")
+
+
+def csv_of(rows: Iterable[Iterable[object]], *, end: str) -> str:
+    """Write rows as CSV; an apostrophe keeps a cell from being read as a formula."""
+    out = io.StringIO()
+    csv.writer(out, lineterminator=end).writerows([_cell(value) for value in row] for row in rows)
+    return out.getvalue()
+
+
+def _cell(value: object) -> object:
+    """The value, marked as text if a spreadsheet, which passes over what is not seen, would find a formula's sign."""
+    if not isinstance(value, str):
+        return value
+    first = next((c for c in value if unicodedata.category(c)[0] not in "CZ"), "")
+    formula = unicodedata.normalize("NFKC", first)[:1] in {"=", "+", "-", "@"} or value.startswith(("\t", "\r", "\n"))
+    return f"'{value}" if formula else value
+
+
+def _lines(summary: Summary) -> Iterator[tuple[str | float, ...]]:
+    yield "kind", "measure", "arm", "value", "low", "high", "note"
+    name = summary.headline.key
+    for arm, found in summary.arms.items():
+        for row in summary.rows:
+            sides = (found["low"], found["high"]) if summary.has_interval(row, found) else ("", "")
+            yield "score", row.key, arm, found[row.key], *sides, summary.metric if row.key == name else ""
+    for row, floors_of in summary.all_floors:
+        for floor, value in floors_of.items():
+            yield "floor", row.key, floor, value, "", "", summary.words.floors.get(floor, "")
+        if summary.ceiling and row.key in summary.ceiling:
+            yield "ceiling", row.key, "", summary.ceiling[row.key], "", "", "the references cut at the token budget"
+    for key, paired in summary.paired.items():
+        note = f"{paired.verdict}; {paired.counts}"
+        yield "difference", name, key, paired.difference, paired.low, paired.high, note
+        for measure, part in paired.measures.items():
+            yield "difference", measure, key, part.difference, part.low, part.high, ""
+
+
+def verdict_text(summary: Summary, key: str = TUNED_BASE) -> str:
+    """Put a comparison in a sentence that claims no more than its interval or test allows."""
+    paired, (arm, against) = summary.paired[key], map(title, summary.sides(key))
+    name, form = summary.words.score, summary.headline.form
+    test = f"; {summary.words.test} p = {paired.p_value:.3g}" if paired.p_value is not None else ""
+    sides = interval(paired.low, paired.high, form)
+    figures = f"{points(paired.difference, form)} (95% interval {sides}{test})"
+    if paired.verdict != "not distinguishable":
+        return f"{arm} scores {paired.verdict} than {lowered(against)} on {name}: {figures}."
+    of = "" if key == TUNED_BASE else f"{arm} against {lowered(against)}: "
+    if (had := paired.records) < FEWEST_RECORDS:
+        return f"{of}Too few records for a verdict ({had} of at least {FEWEST_RECORDS}): {name} differs by {figures}."
+    wanted = paired.records_needed or 0
+    needed = f" About {wanted} records would tell such a difference (80% power)." if wanted > had else ""
+    return f"{of}Not distinguishable at this size: {name} differs by {figures}.{needed}"
+
+
+def counts_text(summary: Summary) -> str:
+    matched = f" {summary.words.matched}" if summary.further_floors else ""
+    return f"Question by question: {summary.tuned_base.counts}. {summary.words.meaning}{matched}"
+
+
+def cautions(summary: Summary) -> list[str]:
+    """Warn of what could have made the headline other than better answers."""
+    forced = ["The prompt contract did not have to match: this evaluation was forced."] if summary.forced else []
+    cut = {title(arm): found["truncated"] for arm, found in summary.arms.items() if found["truncated"] > 0.1}
+    limits = [f"{arm} was cut at the token limit in {share:.0%} of the records." for arm, share in cut.items()]
+    return [*forced, *summary.notes, *summary.measure.cautions(summary), *limits]

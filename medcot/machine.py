@@ -1,0 +1,247 @@
+"""This machine: GPUs, cores, memory, disk, and starting a child process on it; without torch."""
+
+import errno
+import functools
+import hashlib
+import io
+import ipaddress
+import os
+import resource
+import secrets
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from medcot.errors import BadInput, Problem
+
+
+@dataclass(frozen=True, slots=True)
+class Gpu:
+    name: str
+    memory_gib: float
+    free_gib: float
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    gpus: tuple[Gpu, ...]
+    cores: int
+    memory_gib: float
+    free_memory_gib: float
+
+    @property
+    def name(self) -> str:
+        """The GPUs, or the CPU's cores and memory."""
+        if self.gpus:
+            return ", ".join(f"{g.name} ({g.memory_gib:.0f} GiB)" for g in self.gpus)
+        return f"CPU, {self.cores} cores, {self.memory_gib:.0f} GiB of memory, no GPU"
+
+
+def gpus() -> tuple[Gpu, ...]:
+    """CUDA GPUs as nvidia-smi lists them; none where it is absent, or CUDA_VISIBLE_DEVICES hides them."""
+    if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1") or not shutil.which("nvidia-smi"):
+        return ()
+    query = ["nvidia-smi", "--query-gpu=name,memory.total,memory.free", "--format=csv,noheader,nounits"]
+    try:
+        lines = subprocess.run(query, capture_output=True, text=True, timeout=10, check=True).stdout.splitlines()
+    except (OSError, subprocess.SubprocessError):
+        return ()
+    rows = [line.rsplit(",", 2) for line in lines if line.count(",") >= 2]
+    return tuple(Gpu(name.strip(), _gib(total), _gib(free)) for name, total, free in rows)
+
+
+def _gib(mebibytes: str) -> float:
+    # Cards that share the host's memory answer [N/A].
+    return float(mebibytes) / 1024 if mebibytes.strip().replace(".", "").isdigit() else 0.0
+
+
+def device() -> Device:
+    memory = psutil.virtual_memory()
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    limit = _container_limit()
+    total = min(memory.total, limit or memory.total)
+    return Device(gpus(), cores, total / 2**30, min(memory.available, total) / 2**30)
+
+
+def _container_limit() -> int | None:
+    """The memory limit of this container, in bytes, where cgroups set one."""
+    try:
+        text = Path("/sys/fs/cgroup/memory.max").read_text(encoding="utf-8").strip()
+    except OSError:
+        return None
+    return int(text) if text.isdigit() else None
+
+
+@functools.cache
+def has_cuda() -> bool:
+    return bool(gpus())
+
+
+def no_core_dumps() -> None:
+    """Let neither this process nor its children leave a core file: it would hold what was typed, keys too."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+
+
+def open_files(most: int = 65_536) -> int:
+    """Raise this process's limit of open files and connections as far as it may, and return it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = most if hard == resource.RLIM_INFINITY else min(most, hard)
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return most if soft == resource.RLIM_INFINITY else soft
+    with suppress(OSError, ValueError):  # macOS names a limit that it does not grant
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+
+
+def account_of(client: tuple[str, int], server: tuple[str, int]) -> int | None:
+    """The number of the account on this machine whose program made a connection; None where the system does not tell.
+
+    Linux lists each end of a connection with its account (proc(5), /proc/net/tcp). An end that is being closed is
+    listed without its own, so only an established one counts.
+    """
+    try:
+        wanted = [_as_listed(*client), _as_listed(*server)]
+        lines = [line.split() for name in ("tcp", "tcp6") for line in Path("/proc/net", name).read_text().splitlines()]
+    except (OSError, ValueError):
+        return None
+    return next((int(line[7]) for line in lines if line[1:4] == [*wanted, ESTABLISHED]), None)
+
+
+ESTABLISHED = "01"
+
+
+def _as_listed(address: str, port: int) -> str:
+    """An address as the kernel lists it: hexadecimal, each four bytes from the last to the first."""
+    packed = ipaddress.ip_address(address).packed
+    words = (packed[i : i + 4][::-1] for i in range(0, len(packed), 4))
+    return f"{b''.join(words).hex()}:{port:04x}".upper()
+
+
+def spawn(module: str, *arguments: str, **options: Any) -> "subprocess.Popen[Any]":
+    """Start `python -m module` as a child process; `options` are Popen's. All children of medcot start here."""
+    no_core_dumps()
+    child = subprocess.Popen([sys.executable, "-m", module, *arguments], **options)
+    # Reaps it when it ends, whoever started it: what is not waited for stays as a zombie of this process.
+    threading.Thread(target=child.wait, daemon=True).start()
+    return child
+
+
+def escape_unknown_letters() -> None:
+    """Write as \\u2192 what a console's encoding does not have, where an answer would be lost to an error."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+@contextmanager
+def disk_in_words(where: str, what: str, fix: str = "") -> Iterator[None]:
+    """Turn an OSError inside (a full disk, missing rights) into BadInput."""
+    try:
+        yield
+    except OSError as error:
+        raise BadInput.of(where, f"{what}: {error.strerror or error}.", fix) from None
+
+
+def is_full_disk(error: BaseException) -> bool:
+    """Whether a write failed for want of space. safetensors and tokenizers only say so in the text of another error."""
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return any(f"(os error {number})" in str(error) for number in (errno.ENOSPC, errno.EDQUOT))
+
+
+FULL_BYTES = 2**20
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replace a file: readers see the old text or the new one, whole, also after a power cut."""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
+    # Readable like any new file, where mkstemp's is its owner's alone: runs are shared by the folder's rights.
+    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+# What a child inherits: the settings of the system and the libraries, and medcot's own, by name or by its beginning.
+INHERITED = """
+    PATH HOME USER LOGNAME SHELL TERM TZ LANG LANGUAGE TMPDIR TMP TEMP VIRTUAL_ENV NETRC
+    LD_LIBRARY_PATH LD_PRELOAD LIBRARY_PATH CPATH C_INCLUDE_PATH CC CXX CFLAGS LDFLAGS MASTER_ADDR MASTER_PORT
+    HTTP_PROXY HTTPS_PROXY ALL_PROXY NO_PROXY REQUESTS_CA_BUNDLE CURL_CA_BUNDLE
+"""
+BEGINNINGS = """
+    LC_ XDG_ DYLD_ SSL_ PYTHON PIP_ UV_ CONDA_ MEDCOT_ HF_ HUGGINGFACE_ TRANSFORMERS_ DATASETS_ TOKENIZERS_
+    SAFETENSORS_ ACCELERATE_ TORCH PYTORCH_ UNSLOTH_ TRITON_ BNB_ BITSANDBYTES_ XFORMERS_ WANDB_ NLTK_ ARROW_
+    CUDA NVIDIA_ NCCL_ GLOO_ PET_ SLURM_ ROCR_ ROCM_ HIP_ HSA_ OMP_ MKL_ KMP_ GOMP_ OPENBLAS_ NUMEXPR_ MALLOC_
+"""
+# The page's own, and keys that few jobs need: those are given them by `own`.
+WITHHELD = ("MEDCOT_AUTH", "MEDCOT_AUTH_FILE", "MEDCOT_TOKEN", "MEDCOT_ENDPOINT_KEY", "WANDB_API_KEY")
+
+
+def is_inherited(name: str) -> bool:
+    """Whether every child gets this variable of the environment."""
+    return name not in WITHHELD and (name.upper() in INHERITED.split() or name.startswith(tuple(BEGINNINGS.split())))
+
+
+def own(*names: str) -> dict[str, str]:
+    """Those of the named variables that this process has: a job's secrets that no other child gets."""
+    return {name: os.environ[name] for name in names if name in os.environ}
+
+
+def child_environment(secrets: Mapping[str, str] | None = None, count: int = 1) -> dict[str, str]:
+    """For any worker: no telemetry, output at once, a GPU for each of its `count` processes, and this job's secrets.
+
+    Of this process's environment it gets what it may need, and nothing else: an adapter or a model from elsewhere is
+    loaded there.
+    """
+    quiet = dict.fromkeys(("PYTHONUNBUFFERED", "HF_HUB_DISABLE_TELEMETRY", "UNSLOTH_DISABLE_STATISTICS"), "1")
+    quiet |= {"TOKENIZERS_PARALLELISM": "false", "PYTHONIOENCODING": "utf-8"}  # whatever the console here writes
+    # With more visible GPUs than processes, the Trainer silently multiplies the batch of one process.
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(here(count))))).split(",")[: here(count)]
+    inherited = {name: value for name, value in os.environ.items() if is_inherited(name)}
+    return {**inherited, **quiet, "CUDA_VISIBLE_DEVICES": ",".join(visible), **(secrets or {})}
+
+
+HOSTS = "PET_NNODES"  # torchrun's own variable for the number of hosts
+
+
+def hosts() -> int:
+    """Hosts that share a job's processes: PET_NNODES, else one."""
+    count = os.environ.get(HOSTS, "1")
+    return max(1, int(count)) if count.isdigit() else 1
+
+
+def here(count: int) -> int:
+    """How many of a job's processes this host has."""
+    return max(1, count // hosts())
+
+
+def problems(count: int, where: str) -> list[Problem]:
+    """Why a job cannot have that many processes here; `where` is the setting that says so."""
+    found = []
+    if count % hosts():
+        found.append(Problem(where, f"{count} processes cannot be shared evenly by {hosts()} hosts ({HOSTS})."))
+    listed = os.environ.get("CUDA_VISIBLE_DEVICES")
+    there = len(gpus()) if listed is None else min(len(gpus()), len(listed.split(",")))
+    if there and here(count) > there:
+        what = f"each process on this host takes a GPU of its own, {here(count)} in all, and there are {there}."
+        found.append(Problem(where, what, f"Set {where}={there * hosts()} or less."))
+    return found
+
+
+def sha256_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,1 @@
+"""The run directory: the only state that outlives a process."""

@@ -1,0 +1,164 @@
+"""What a worker reports: each line of events.jsonl is one of these, by its `type`.
+
+Progress, figures and endings have this form alone, so that the page and the command line show the same.
+"""
+
+import time
+from collections.abc import Callable
+from typing import Annotated, Literal, TypeVar
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter
+
+
+class Event(BaseModel):
+    """One line of events.jsonl. `time` is seconds since the epoch, as the writer's clock had it."""
+
+    model_config = ConfigDict(extra="forbid")
+    time: float = Field(default_factory=time.time)
+
+
+E = TypeVar("E", bound=Event)
+
+
+class Started(Event):
+    type: Literal["started"] = "started"
+    job: str
+    device: str = ""
+
+
+class Arrangement(BaseModel):
+    """How a step's sequences are split into passes, and why; micro_batch x accumulation x processes is their number."""
+
+    model_config = ConfigDict(extra="forbid")
+    processes: int = 1
+    micro_batch: int
+    accumulation: int
+    gradient_checkpointing: bool
+    sampling: Literal["shuffled", "grouped"]
+    peak_memory_gib: float = 0.0  # an estimate
+    fits: bool = True  # whether that much and a margin was free
+    why: str = ""
+
+    def __str__(self) -> str:
+        kept = "with" if self.gradient_checkpointing else "without"
+        shared, each = (f" in each of {self.processes} processes", " each") if self.processes > 1 else ("", "")
+        return (
+            f"{self.micro_batch} x {self.accumulation} sequences a step{shared}, {self.sampling}, {kept} "
+            f"checkpointing, about {self.peak_memory_gib:.1f} GiB{each}: {self.why}"
+        )
+
+
+class PlanMade(Event):
+    """What the run is about to do, known before the first step. Sizes in records, tokens, GiB."""
+
+    type: Literal["plan"] = "plan"
+    records: int
+    held_out: int
+    truncated: int
+    total_steps: int
+    trainable_parameters: int
+    total_parameters: int
+    fingerprint: str
+    model: str
+    arrangement: Arrangement | None = None
+    held_out_hashes: list[str] = []  # SHA-256 of each held-out question
+
+
+class Step(Event):
+    """One reading of the training loss. Rates are per second of training, validation left out."""
+
+    type: Literal["step"] = "step"
+    step: int
+    total_steps: int
+    epoch: float
+    loss: float
+    learning_rate: float
+    grad_norm: float | None  # None where it was not finite, as when float16 overflows and the step is skipped
+    tokens_seen: int
+    tokens_per_second: float
+    eta_seconds: float
+    gpu_memory_gib: float
+
+
+class Validation(Event):
+    type: Literal["validation"] = "validation"
+    step: int
+    loss: float
+
+
+class Checkpoint(Event):
+    type: Literal["checkpoint"] = "checkpoint"
+    step: int
+    path: str
+
+
+class Warned(Event):
+    type: Literal["warning"] = "warning"
+    message: str
+
+
+class Sample(Event):
+    """A sample question's raw output under one arm; `step` is the training step, if during training."""
+
+    type: Literal["sample"] = "sample"
+    arm: str
+    question: str
+    output: str
+    step: int | None = None
+
+
+class RecordDone(Event):
+    """A question that base and tuned have answered; `gain` is tuned less base in the main score."""
+
+    type: Literal["record"] = "record"
+    record: int
+    gain: float
+
+
+class Progress(Event):
+    """How far a stage is; `total` is 0 if it cannot be known, eta_seconds None while it is not known."""
+
+    type: Literal["progress"] = "progress"
+    stage: str
+    done: int = 0
+    total: int = 0
+    eta_seconds: float | None = None
+
+
+class Finished(Event):
+    """`seconds` are those of all the job's workers."""
+
+    type: Literal["finished"] = "finished"
+    seconds: float
+    peak_memory_gib: float = 0.0
+
+
+class Failed(Event):
+    type: Literal["failed"] = "failed"
+    error: str
+    hint: str
+
+
+class Stopped(Event):
+    type: Literal["stopped"] = "stopped"
+    step: int = 0
+
+
+_Lived = Started | PlanMade | Finished | Failed | Stopped
+_Reported = Step | Validation | Checkpoint | Warned | Sample | RecordDone | Progress
+AnyEvent = Annotated[_Lived | _Reported, Field(discriminator="type")]
+LARGEST = 1e15
+
+
+def _can_be_drawn(event: AnyEvent) -> AnyEvent:
+    """Refuse a number that no worker writes, and that has no place on an axis or a clock."""
+    numbers = [value for value in vars(event).values() if isinstance(value, int | float)]
+    if not all(abs(number) < LARGEST for number in numbers):
+        raise ValueError("a number is infinite, too large, or none")
+    return event
+
+
+EVENT: TypeAdapter[AnyEvent] = TypeAdapter(Annotated[AnyEvent, AfterValidator(_can_be_drawn)])  # for reading
+
+
+Report = Callable[[AnyEvent], None]  # how the engine reports events; it knows no file and no screen

@@ -1,0 +1,196 @@
+"""Settings from plain values, with every problem reported at once, conflicts between values included."""
+
+import difflib
+import functools
+import importlib.util
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic.fields import FieldInfo
+
+from medcot.errors import BadInput, Problem
+from medcot.settings.names import STARTER, is_address, is_folder, is_local_data
+from medcot.settings.schema import BACKENDS, STYLES_WITH_SYSTEM, RunSettings, TrainingSettings
+
+Raw = dict[str, Any]  # settings as a file holds them: sections of plain values
+
+
+class BadSettings(BadInput):
+    """Invalid settings; `rest` leaves the wrong values out, so that device, model and data can still be checked."""
+
+    def __init__(self, problems: Sequence[Problem], rest: RunSettings | None):
+        super().__init__(problems)
+        self.rest = rest
+
+
+def build(raw: Raw) -> RunSettings:
+    """Build settings from nested plain values. Raises BadSettings with every problem at once: unknown names (with the
+    nearest known one), values out of bounds, and values that exclude each other, even if other fields are wrong."""
+    try:
+        settings = RunSettings.model_validate(raw)
+        problems = []
+    except ValidationError as error:
+        problems = [_as_problem(e) for e in error.errors()]
+        pruned = raw
+        for item in error.errors():
+            pruned = _without(pruned, list(item["loc"]))
+        try:
+            settings = RunSettings.model_validate(pruned)
+        except ValidationError:  # a whole section has the wrong type: its own message has to do
+            raise BadSettings(problems, None) from None
+    problems += conflicts(settings)
+    if problems:
+        raise BadSettings(problems, settings)
+    return settings
+
+
+def _as_problem(error: Any) -> Problem:
+    path = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "extra_forbidden":
+        near = _nearest(path)
+        fix = f"Did you mean {near}?" if near else "`medcot init-config` prints all of them."
+        return Problem(path, "no such setting.", fix)
+    what = message_of(error)
+    return Problem(path, f"{what[0].lower()}{what[1:]}; got {error['input']!r:.80}.")
+
+
+# pydantic's wording, and ours; the first takes away how it came to know.
+_WORDINGS = (
+    (r"^Value error, |, (unable to parse|unable to interpret|got a number with) .*", ""),
+    (r"^(Input|String|List|Tuple|Value) should ", "must "),
+    (r"\ba valid integer\b", "a whole number"),
+    (r"\ba valid boolean\b", "true or false"),
+    (r"\ba valid (?=\w)", "a "),
+    (r"^Field required$", "is missing"),
+)
+
+
+def message_of(error: Mapping[str, Any]) -> str:
+    """What is wrong, from one of pydantic's errors, in words for whoever typed the value."""
+    message = str(error["msg"])
+    for pattern, words in _WORDINGS:
+        message = re.sub(pattern, words, message)
+    return message
+
+
+def _nearest(path: str) -> str | None:
+    """The known setting or section nearest to an unknown name, in the same section if possible."""
+    section, _, name = path.rpartition(".")
+    known = [*fields(), *RunSettings.model_fields]
+    close = difflib.get_close_matches(name, {k.rpartition(".")[2] for k in known}, n=1)
+    named = [k for k in known if [k.rpartition(".")[2]] == close]
+    return next((k for k in named if k.rpartition(".")[0] == section), named[0] if named else None)
+
+
+def _without(raw: Raw, location: list[Any]) -> Raw:
+    """A copy of `raw` without the value at `location`."""
+    head, *rest = location
+    if not isinstance(raw, dict) or head not in raw:
+        return raw
+    if not rest or not isinstance(raw[head], dict):
+        return {k: v for k, v in raw.items() if k != head}
+    return {**raw, head: _without(raw[head], rest)}
+
+
+def value_at(settings: RunSettings, path: str) -> Any:
+    """A setting's value by its dotted path."""
+    return functools.reduce(getattr, path.split("."), settings)
+
+
+def differences(one: RunSettings, other: RunSettings) -> list[tuple[str, Any, Any]]:
+    """(path, value in one, value in the other) of every setting in which two runs differ."""
+    pairs = ((path, value_at(one, path), value_at(other, path)) for path in fields())
+    return [(path, a, b) for path, a, b in pairs if a != b]
+
+
+def fields() -> dict[str, FieldInfo]:
+    """Every setting by its dotted path, in the order of the models."""
+    found: dict[str, FieldInfo] = {}
+    for name, field in RunSettings.model_fields.items():
+        inner = getattr(field.annotation, "model_fields", None)
+        found |= {f"{name}.{key}": value for key, value in inner.items()} if inner else {name: field}
+    return found
+
+
+def conflicts(settings: RunSettings) -> list[Problem]:
+    """Values that are each within bounds and exclude each other."""
+    data, prompt, model, t = settings.data, settings.prompt, settings.model, settings.training
+    found: list[Problem] = []
+
+    def conflict(where: str, what: str, fix: str) -> None:
+        found.append(Problem(where, what, fix))
+
+    if model.quantization == "4bit" and model.dtype == "float32":
+        what = "4bit computes in bfloat16 or float16, and model.dtype is float32."
+        conflict("model.quantization", what, "Set model.dtype=auto.")
+    if prompt.system and prompt.style not in STYLES_WITH_SYSTEM:
+        fix = f"Remove it, or set prompt.style={' or '.join(STYLES_WITH_SYSTEM)}."
+        conflict("prompt.system", f"the {prompt.style} contract has no system text.", fix)
+    if (sequences := t.micro_batch * t.accumulation) % t.processes:
+        product = f"{t.micro_batch} x {t.accumulation} = {sequences}"
+        divisors = ", ".join(str(n) for n in range(1, min(sequences, 64) + 1) if sequences % n == 0)
+        fix = f"Set it to one of {divisors}, or change training.micro_batch or training.accumulation."
+        what = f"{t.processes} processes cannot share a step's {product} sequences evenly."
+        conflict("training.processes", what, fix)
+    if settings.evaluation.temperature == 0 and settings.evaluation.top_p < 1:
+        fix = "Set evaluation.temperature above 0, or top_p=1."
+        conflict("evaluation.top_p", "has no effect at temperature 0, which is greedy.", fix)
+    columns = [data.question_column, data.reasoning_column, data.answer_column]
+    if data.question_column in columns[1:]:  # reasoning and answer may share one, told apart by tags
+        what = f"the question needs a column of its own; question, reasoning and answer are from {columns}."
+        conflict("data.question_column", what, "Name another.")
+    for name in ("context_column", "facts_column"):
+        column = getattr(data, name)
+        if column in columns:
+            conflict(f"data.{name}", f"{column!r} is used already.", "Name another, or none.")
+        columns.append(column or "")
+    if is_local_data(data.source) and not is_address(data.source) and (data.config or data.revision):
+        what = f"a configuration or revision belongs to a Hub data set; {data.source} is not one."
+        conflict("data.config", what, "Remove data.config and data.revision.")
+    if model.revision and (model.id == STARTER or is_folder(model.id)):
+        conflict("model.revision", f"a revision belongs to a Hub model; {model.id} is not one.", "Remove it.")
+    return found
+
+
+def backend_problem(name: str, *, gpu: bool) -> Problem | None:
+    """Why a backend cannot run here, or None; `gpu`: whether there is a CUDA GPU. Imports no model library."""
+    needs = BACKENDS[name]
+    if needs.gpu and not gpu:
+        fix = "Set backend=auto or backend=peft."
+        return Problem("backend", f"{name} needs a CUDA GPU, and this machine has none.", fix)
+    if not importlib.util.find_spec(needs.package):
+        return Problem("backend", f"{name} is not installed.", "Install it: pip install 'medcot[gpu]'")
+    return None
+
+
+def backend_for(settings: RunSettings, *, gpu: bool) -> str:
+    """The backend that trains: the one named, or under "auto" the first that can run."""
+    if settings.backend != "auto":
+        return settings.backend
+    return next((name for name in BACKENDS if backend_problem(name, gpu=gpu) is None), "peft")
+
+
+ADVISED_RATE = 2e-4  # the upper end of published LoRA advice for models of some billion parameters
+
+
+def cautions(settings: RunSettings, steps: int | None = None) -> list[str]:
+    """Warnings to read before a start; none of them prevents it. `steps` are the run's, where they are known."""
+    t = settings.training
+    if endless := endless_warmup(t, steps or t.max_steps):
+        return [endless]
+    if t.learning_rate <= ADVISED_RATE or settings.model.id == STARTER:
+        return []
+    times = f"{t.learning_rate / ADVISED_RATE:.3g} times the upper end of published LoRA advice"
+    return [f"training.learning_rate={t.learning_rate:g} is {times} (1e-4 to {ADVISED_RATE:g})."]
+
+
+def endless_warmup(training: TrainingSettings, steps: int | None) -> str | None:
+    """The warning of a warm-up that a run of so many steps does not outlast, or None."""
+    if not steps or training.warmup_steps < steps:
+        return None
+    share = (steps - 1) / training.warmup_steps  # the first step has none of it
+    learns = f"at most {share:.2g} of training.learning_rate is reached, so little is learned."
+    fix = f"Set training.warmup_steps={steps // 10}, or train for more steps."
+    return f"training.warmup_steps={training.warmup_steps} does not end within the run's {steps} steps: {learns} {fix}"

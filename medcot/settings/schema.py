@@ -1,0 +1,255 @@
+"""The fields of RunSettings, shown alike by the form, the command line and the TOML file.
+
+Every bound, default and help text stands beside its field, and nowhere else. Models are frozen and refuse unknown
+names, so a setting that is misspelt is an error and never ignored.
+"""
+
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from medcot.settings.names import NAME_LENGTH, STARTER, hub_data_name, plain_name
+
+PromptStyle = Literal["chat", "plain"]  # prompts.STYLES says what each is
+STYLES_WITH_SYSTEM: tuple[PromptStyle, ...] = ("chat",)
+BackendName = Literal["auto", "peft", "unsloth"]
+
+
+@dataclass(frozen=True, slots=True)
+class BackendNeeds:
+    """What a backend needs of a machine, checked without importing medcot/engine/backends/NAME.py."""
+
+    package: str
+    gpu: bool
+
+
+# "auto" takes the first that can run.
+BACKENDS = {"unsloth": BackendNeeds("unsloth", gpu=True), "peft": BackendNeeds("peft", gpu=False)}
+
+
+def setting(default: Any, title: str, description: str, **bounds: Any) -> Any:
+    """A field with its label, help text and bounds, which the form, the command line and the TOML file show."""
+    return Field(default, title=title, description=description, **bounds)
+
+
+Count = Annotated[int, Field(ge=1, le=1024)]
+Tokens = Annotated[int, Field(ge=1, le=32_768)]
+Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class ModelSettings(Section):
+    id: Annotated[str, Field(min_length=1, max_length=300)] = setting(
+        STARTER, "Model", "A Hugging Face Hub id, a local folder, or 'starter' for the embedded default."
+    )
+    revision: str | None = setting(
+        None, "Revision", "Branch, tag or commit on the Hub. The commit found is pinned into the run."
+    )
+    quantization: Literal["none", "4bit"] = setting(
+        "none", "Quantization", "4bit loads the base as NF4 (QLoRA); needs a CUDA GPU."
+    )
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = setting(
+        "auto",
+        "Number format",
+        "auto: bfloat16 where the device computes in it, else float16 on a GPU and float32 on a CPU.",
+    )
+
+
+class DataSettings(Section):
+    source: Annotated[str, Field(min_length=1, max_length=1000)] = setting(
+        STARTER, "Data", "A Hub data set id, a file (.jsonl, .json, .csv, .tsv, .parquet, also with .gz), or 'starter'."
+    )
+    config: str | None = setting(None, "Configuration", "A Hub data set's configuration, such as 'en'.")
+    split: str = setting(
+        "train", "Split", "A Hub data set's split, or a key of a JSON file that holds several lists.", min_length=1
+    )
+    revision: str | None = setting(
+        None, "Revision", "Branch, tag or commit on the Hub. The commit found is pinned into the run."
+    )
+    question_column: str = setting("Question", "Question column", "Holds the question.", min_length=1)
+    context_column: str | None = setting(
+        None,
+        "Context column",
+        "Text that belongs to the question and follows it, such as the input column of Alpaca; none by default.",
+        min_length=1,
+    )
+    reasoning_column: str = setting(
+        "Complex_CoT",
+        "Reasoning column",
+        "Holds the chain of thought; the answer column's name where that holds both, told apart by <think> tags.",
+        min_length=1,
+    )
+    answer_column: str = setting("Response", "Answer column", "Holds the final answer.", min_length=1)
+    facts_column: str | None = setting(
+        None,
+        "Facts column",
+        "Lists the facts that a right answer names, and statements that it must not make; none by default.",
+        min_length=1,
+    )
+    empty_records: Literal["refuse", "skip"] = setting(
+        "refuse",
+        "Empty records",
+        "refuse: name them, do not start; skip: leave out records that lack question, reasoning or answer.",
+    )
+    held_out: Annotated[int, Field(ge=1, le=10_000)] = setting(
+        24, "Held-out records", "Never trained on; validation and evaluation use these."
+    )
+    held_out_from: Literal["first", "shuffled"] = setting(
+        "first", "Held out from", "first: the first records of the file; shuffled: the first after a seeded shuffle."
+    )
+    shuffle_seed: Seed = setting(42, "Shuffle seed", "Used by 'shuffled' only.")
+    limit: int | None = setting(None, "Training records", "Train on the first N only.", ge=1)
+
+    @field_validator("source")
+    @classmethod
+    def _source_is_named(cls, source: str) -> str:
+        return hub_data_name(source)
+
+
+class PromptSettings(Section):
+    style: PromptStyle = setting(
+        "chat",
+        "Prompt contract",
+        "chat: the tokenizer's own chat template; plain: a text without turns, as the adapter "
+        "AzzamShahid/llama-3b-medical-cot has it.",
+    )
+    system: str | None = setting(None, "System text", "Chat only; none by default.", max_length=4000)
+    loss_on: Literal["completion", "all"] = setting(
+        "completion", "Learn from", "completion: the assistant's part only; all: the question too."
+    )
+
+
+LINEAR_LAYERS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+
+
+class LoraSettings(Section):
+    rank: int = setting(16, "LoRA rank", "Size r of the low-rank update.", ge=1, le=512)
+    alpha: int = setting(16, "LoRA alpha", "The update is scaled by alpha / rank.", ge=1, le=2048)
+    dropout: float = setting(0.0, "LoRA dropout", "On the adapter's input.", ge=0, lt=1)
+    bias: Literal["none"] = setting(
+        "none",
+        "Bias",
+        "Never trained: base and tuned share one loaded model, and biases could not be told apart there.",
+    )
+    target_modules: Annotated[tuple[str, ...], Field(min_length=1)] = setting(
+        LINEAR_LAYERS, "Target modules", "Layers that get an adapter, by the end of their name."
+    )
+
+
+class TrainingSettings(Section):
+    epochs: float = setting(1.0, "Epochs", "Passes over the training records.", gt=0, le=100)
+    max_steps: int | None = setting(
+        None, "Step limit", "Stop after this many optimizer steps, whatever the epochs say.", ge=1, le=10_000_000
+    )
+    arrangement: Literal["auto", "as-given"] = setting(
+        "auto",
+        "Arrangement",
+        "auto: a GPU's memory and the data's lengths decide micro-batch, accumulation, checkpointing and "
+        "order; a step's number of sequences stays.",
+    )
+    micro_batch: Count = setting(2, "Micro-batch", "Sequences in one forward pass.")
+    accumulation: Count = setting(
+        8, "Accumulation", "Forward passes an optimizer step; their product is the effective batch."
+    )
+    processes: Count = setting(
+        1, "Processes", "They share each step's sequences; each takes a GPU of its own, where there are GPUs."
+    )
+    learning_rate: float = setting(
+        2e-4, "Learning rate", "Peak value. Published LoRA advice at this size: 1e-4 to 2e-4.", gt=0, le=1
+    )
+    scheduler: Literal["linear", "cosine", "constant_with_warmup"] = setting(
+        "linear", "Schedule", "Of the learning rate, after the warm-up."
+    )
+    warmup_steps: int = setting(5, "Warm-up steps", "Steps up to the peak.", ge=0, le=1_000_000)
+    weight_decay: float = setting(0.01, "Weight decay", "AdamW's.", ge=0, le=1)
+    max_grad_norm: float = setting(1.0, "Gradient clip", "Largest gradient norm.", gt=0, le=1000)
+    max_length: int = setting(
+        2048, "Longest sequence", "Tokens; what is longer loses its end, and the end is the answer.", ge=16, le=131_072
+    )
+    gradient_checkpointing: bool = setting(False, "Gradient checkpointing", "Less memory for about a third more time.")
+    sampling: Literal["shuffled", "grouped"] = setting(
+        "shuffled",
+        "Order of records",
+        "grouped: records of like length share a step, which leaves little padding. Both are fixed by the "
+        "seed and the epoch.",
+    )
+    log_steps: int = setting(1, "Log every", "Optimizer steps between loss readings.", ge=1)
+    validate_steps: int = setting(50, "Validate every", "Optimizer steps.", ge=1)
+    sample_tokens: Annotated[int, Field(ge=0, le=4096)] = setting(
+        0,
+        "Sample tokens",
+        "At each validation the model answers the sample questions in this many tokens at most; 0 is off.",
+    )
+    save_steps: int = setting(50, "Save every", "Optimizer steps between checkpoints.", ge=1)
+    keep_checkpoints: int = setting(1, "Keep checkpoints", "The newest N are kept.", ge=1, le=100)
+    seed: Seed = setting(42, "Seed", "Of the adapter and the order of records.")
+
+
+class EvaluationSettings(Section):
+    records: int | None = setting(None, "Questions", "The first N held-out; none means all.", ge=1)
+    max_new_tokens: Tokens = setting(
+        1280, "New tokens", "Budget for base and tuned alike. Real records need about 1280."
+    )
+    choice_max_new_tokens: Tokens = setting(
+        2000,
+        "New tokens, multiple choice",
+        "Budget where letters are asked for; 2000 is what HuatuoGPT-o1 was measured with.",
+    )
+    tell_base: bool = setting(
+        True,
+        "Base told the format",
+        "Ask base once more, told to use the tags, so that knowing is not confused with formatting.",
+    )
+    rouge: Literal["rougeL", "rougeLsum"] = setting(
+        "rougeL", "ROUGE", "rougeL: the whole text; rougeLsum: line by line."
+    )
+    stemmer: bool = setting(True, "Stemmer", "Patients and patient are one word to ROUGE.")
+    batch_size: Count = setting(48, "Rows a batch", "Those of all arms together.")
+    processes: Count = setting(1, "Processes", "They share the batches; each takes a GPU of its own.")
+    temperature: float = setting(0.0, "Temperature", "0 is greedy.", ge=0, le=5)
+    top_p: float = setting(1.0, "Top-p", "Nucleus sampling; 1 keeps every token.", gt=0, le=1)
+    seed: Seed = setting(42, "Seed", "Of sampling and of the bootstrap.")
+
+
+class TrackingSettings(Section):
+    wandb: bool = setting(
+        False,
+        "Log to Weights & Biases",
+        "Losses, speed, memory and the evaluation's figures go there too. Without a key (WANDB_API_KEY) "
+        "they are kept in the run's folder, for `wandb sync`.",
+    )
+    project: str = setting("medcot", "Project", "In W&B.", min_length=1, max_length=128, pattern=r"^[^/\\#?%:]+$")
+    entity: str | None = setting(
+        None, "Entity", "A W&B user or team; none is the key's own.", min_length=1, max_length=128
+    )
+    run_name: str | None = setting(
+        None, "Run name", "Shown in W&B; none is the run's id.", min_length=1, max_length=128
+    )
+
+
+class RunSettings(Section):
+    """Everything that decides what a run does. Secrets are not settings: they are in a worker's environment only."""
+
+    recipe: str = setting(STARTER, "Recipe", "Where these settings started from.")
+    name: str | None = setting(None, "Name", "Becomes part of the run's id.", max_length=NAME_LENGTH)
+    backend: BackendName = setting("auto", "Backend", "auto: unsloth on a CUDA GPU where it is installed, else peft.")
+    model: ModelSettings = ModelSettings()
+    data: DataSettings = DataSettings()
+    prompt: PromptSettings = PromptSettings()
+    lora: LoraSettings = LoraSettings()
+    training: TrainingSettings = TrainingSettings()
+    evaluation: EvaluationSettings = EvaluationSettings()
+    tracking: TrackingSettings = TrackingSettings()
+
+    @field_validator("name")
+    @classmethod
+    def _name_is_plain(cls, name: str | None) -> str | None:
+        return None if name is None else plain_name(name)
+
+    def replacing(self, section: str, **values: object) -> "RunSettings":
+        """Return a copy with some values of a section replaced, unvalidated."""
+        return self.model_copy(update={section: getattr(self, section).model_copy(update=values)})

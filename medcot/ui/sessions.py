@@ -1,0 +1,61 @@
+"""What is kept for each open page: of so many at most, and nothing once the page is closed.
+
+A page holds a request open, its heartbeat, and is closed when that ends. Gradio has events for this, but makes a
+session of all components for whoever they concern, also for a stranger who opened nothing but a heartbeat: some hundred
+of those that leave together would hold the server up for minutes.
+"""
+
+import re
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import TypeVar
+from weakref import WeakKeyDictionary
+
+import gradio as gr
+from starlette.concurrency import run_in_threadpool
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+Kept = TypeVar("Kept")
+Forget = Callable[[str], None]
+MOST_SESSIONS = 500  # for which something is kept
+HEARTBEAT = re.compile(r"/gradio_api/heartbeat/([^/]+)")
+_FORGETS: WeakKeyDictionary[gr.Blocks, list[Forget]] = WeakKeyDictionary()
+
+
+class Sessions(OrderedDict[str, Kept]):
+    """What is kept for each page by its session: of the newest, in case pages go away without a sign."""
+
+    def __setitem__(self, session: str, kept: Kept) -> None:
+        super().__setitem__(session, kept)
+        while len(self) > MOST_SESSIONS:
+            self.popitem(last=False)
+
+
+def when_closed(demo: gr.Blocks, forget: Forget) -> None:
+    """Call `forget` with the session of each page that is closed, in the order in which such functions were named."""
+    _FORGETS.setdefault(demo, []).append(forget)
+
+
+class Heartbeats:
+    """ASGI middleware inside Gradio's app: at the end of a heartbeat, what was kept for its session is forgotten.
+
+    It stands behind the login, so that nobody without one can end the session of somebody else.
+    """
+
+    def __init__(self, app: ASGIApp, demo: gr.Blocks):
+        self.app, self.demo = app, demo
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        found = HEARTBEAT.fullmatch(scope["path"]) if scope["type"] == "http" else None
+        try:
+            await self.app(scope, receive, send)
+        finally:
+            if found:
+                await run_in_threadpool(self._forget, found[1])
+
+    def _forget(self, session: str) -> None:
+        for forget in _FORGETS.get(self.demo, []):
+            forget(session)
+        # The values of its components, with what was typed; gradio would keep them for an hour.
+        self.demo.state_holder.session_data.pop(session, None)
+        self.demo.state_holder.time_last_used.pop(session, None)

@@ -1,0 +1,256 @@
+"""The open run: its state, figures, curves, sample answers and log, read from its directory; Stop."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import groupby
+
+import gradio as gr
+import psutil
+
+from medcot.prompts.tags import begins_strict, parse
+from medcot.runs.events import Sample, Step
+from medcot.runs.job_dir import ALIVE, Status
+from medcot.runs.run import Run, duration
+from medcot.runs.snapshot import Listed
+from medcot.ui import components as c
+from medcot.ui.chart import Points, loss_plot, small_plots
+from medcot.ui.components import from_elsewhere
+from medcot.ui.guard import visitor_may
+from medcot.ui.job_reader import Seen
+from medcot.ui.page import HIDE, LATEST, QUIET, Page, Updates, mark, still
+from medcot.workers import jobs
+
+RUN, PLAN = "run", "plan"
+LOG_LINES = 30
+
+
+class Parts:
+    """The two parts of the tab's right side: the run, and data and plan."""
+
+    def __init__(self, tabs: gr.Tabs):
+        self.tabs = tabs
+
+    @visitor_may
+    def show_run(self) -> Updates:
+        return {self.tabs: gr.update(selected=RUN)}
+
+    @visitor_may
+    def show_plan(self) -> Updates:
+        return {self.tabs: gr.update(selected=PLAN)}
+
+
+class OpenRun:
+    """`runs` is the list in which the run is chosen."""
+
+    def __init__(self, page: Page, runs: gr.Radio, parts: Parts):
+        self.page, self.runs = page, runs
+        self.live = c.block(elem_id="live")
+        self.problems = c.block(elem_id="run-problems")
+        with gr.Row(elem_classes="mc-actions"):
+            self.stop = gr.Button("Stop training", variant="stop", visible=False, elem_id="stop")
+            self.stop_now = gr.Button("Stop now, without saving", visible=False, elem_id="stop-now")
+            self.resume = gr.Button("Continue from the checkpoint", visible=False, elem_id="resume")
+            self.evaluate = gr.Button("Evaluate it", variant="primary", visible=False, elem_id="evaluate-it")
+            self.ask = gr.Button("Ask it", visible=False, elem_id="ask-it")
+        self.plot, self.rates = c.block(elem_id="plot"), c.block(elem_id="rates")
+        self.samples = c.block(elem_id="samples")
+        with gr.Accordion("End of the log", open=False, elem_classes="mc-log-part"):
+            self.log = c.block(elem_id="log")
+        self.mark = gr.State("")
+        self.buttons = [self.stop, self.stop_now, self.resume, self.evaluate, self.ask]
+        page.lead(self.evaluate, "Evaluate", runs)
+        page.lead(self.ask, "Chat", runs)
+        read = [self.live, self.plot, self.rates, self.samples, self.log]
+        self.outputs = [runs, *read, *self.buttons, self.mark]
+
+        page.demo.load(self.newest, None, self.outputs, **QUIET)
+        page.refresh(self.look, [runs, self.mark], self.outputs)
+        runs.input(self.open, runs, self.outputs, **LATEST)
+        runs.input(parts.show_run, None, parts.tabs, **LATEST)
+        acted = [self.problems, *self.outputs]
+        self.stop.click(self.stop_training, runs, acted, **QUIET)
+        self.stop_now.click(self.kill_training, runs, acted, **QUIET)
+
+    # ---- reading
+
+    @visitor_may
+    def newest(self) -> Updates:
+        """The run that the page opens with."""
+        return self.view(None)
+
+    @visitor_may
+    def open(self, run_id: object) -> Updates:
+        """The run that the page has chosen."""
+        view = self.view(run_id)
+        return view | {self.runs: still(view[self.runs], run_id)}
+
+    def look(self, run_id: object, seen_mark: str) -> Updates:
+        if not seen_mark or self._mark(run_id) == seen_mark:
+            return {}  # without a mark, the page does not know yet which run it opens with
+        return self.open(run_id)
+
+    def chosen(self, runs: Sequence[Listed], wanted: object) -> str | None:
+        """The wanted run if it exists; else one at work, else one that waits, else the newest with something to show.
+
+        One rule for the load and for each tick, since a tick may be sent before the page knows its run.
+        """
+        states = {run.id: run.status.state for run in runs}
+        if wanted in states:
+            return str(wanted)
+        alive = sorted((run_id for run_id in states if states[run_id] in ALIVE), key=lambda i: states[i] == "queued")
+        begun = (run.id for run in runs if states[run.id] != "stopped" or self.page.reader.seen(run.run).device)
+        return next(iter(alive), None) or next(begun, None) or next(iter(states), None)
+
+    def _mark(self, run_id: object) -> str:
+        chosen = self.chosen(self.page.reader.look().runs, run_id)
+        return f"{self.page.reader.mark()} | {mark(self.page.reader.find(chosen))}"
+
+    def view(self, run_id: object) -> Updates:
+        """The list, and everything about one run of it."""
+        now = self._mark(run_id)  # before the reading, so that the next tick sees what comes in between
+        runs = self.page.reader.look().runs
+        chosen = self.chosen(runs, run_id)
+        listed = gr.update(choices=[(self.label(r), r.id) for r in runs], value=chosen, visible=bool(runs))
+        run = self.page.reader.find(chosen)
+        return {self.runs: listed, self.mark: now, **(self._shown(run) if run else self._nothing())}
+
+    def _nothing(self) -> Updates:
+        emptied: Updates = dict.fromkeys((self.plot, self.rates, self.samples, self.log), "")
+        return {self.live: c.empty("train"), **emptied, **dict.fromkeys(self.buttons, HIDE)}
+
+    def _shown(self, run: Run) -> Updates:
+        status, seen = run.status(), self.page.reader.seen(run)
+        alive = status.state in ALIVE
+        return {
+            self.live: self.summary(run, status, seen),
+            self.plot: loss_plot(*seen.losses, seen.total_steps) if any(seen.losses) or alive else "",
+            self.rates: small_plots(rates(seen), seen.total_steps),
+            self.samples: samples(seen),
+            self.log: c.log(run.log_tail(LOG_LINES)),
+            **self._possible(run, status),
+        }
+
+    def _possible(self, run: Run, status: Status) -> Updates:
+        """The buttons of what can be done with the run now."""
+        alive, waits = status.state in ALIVE, status.state == "queued"
+        resumable = status.state in ("stopped", "interrupted", "failed") and bool(run.checkpoints())
+        label = "Cancel" if waits else "Stop training"
+        tuned = gr.update(visible=run in self.page.reader.tuned())
+        return {
+            self.evaluate: tuned,
+            self.ask: tuned,
+            self.stop: gr.update(value=label, visible=alive, interactive=status.state != "stopping"),
+            self.stop_now: gr.update(visible=alive and (not waits or bool(run.silence(status)))),
+            self.resume: gr.update(visible=resumable),
+        }
+
+    def label(self, run: Listed) -> str:
+        """A run's line in the list."""
+        if run.adapter:
+            return f"{run.title} · not trained here"
+        seen, state = self.page.reader.seen(run.run), run.status.state.capitalize()
+        steps = f" · {last.step} of {seen.total_steps} steps" if (last := seen.steps.newest) else ""
+        loss = f" · validation loss {validation.loss:.2f}" if (validation := seen.validations.newest) else ""
+        return f"{run.title} · {state}{steps}{loss}"
+
+    def summary(self, run: Run, status: Status, seen: Seen) -> str:
+        """What it is, how far it is or how it ended, and its newest figures."""
+        settings, about = self.page.reader.settings(run), run.about()
+        what = f"Recipe {settings.recipe} · model {settings.model.id} · data {settings.data.source}" if settings else ""
+        note = f'<p class="mc-soft mc-told">{c.text(about.note)}</p>' if about.note else ""
+        name = about.name or run.id
+        if run.origin():
+            head = c.titled(name, job_id=run.id) + from_elsewhere(run, settings)
+            return head + c.soft("Its figures are under Evaluate.") + note
+        head = c.titled(name, status.state, run.id) + c.soft(what) + note
+        return head + self.page.progress(run) + c.figures(figures(seen, status)) + c.warnings(seen.warnings)
+
+    # ---- acting
+
+    def stop_training(self, run_id: object) -> Updates:
+        return self.act(run_id, jobs.stop)
+
+    def kill_training(self, run_id: object) -> Updates:
+        return self.act(run_id, partial(jobs.stop, now=True))
+
+    def act(self, run_id: object, action: Callable[[Run], None]) -> Updates:
+        """Do something with the run; its problems, and the run as it is then."""
+        run = self.page.reader.find(run_id)
+        if run is None:
+            return {self.problems: "", **self.view(None)}
+        return {self.problems: c.attempt(lambda: action(run)), **self.view(run_id)}
+
+
+MOST_VALIDATIONS = 12  # whose samples are shown, newest first
+
+
+def figures(seen: Seen, status: Status) -> list[tuple[str, str]]:
+    """The newest figures; what has not been measured yet is a dash."""
+    last, validation = seen.steps.newest, seen.validations.newest
+    left = last is not None and status.state in ("running", "stopping")
+    return [
+        ("Train loss", f"{last.loss:.3f}" if last else "–"),
+        ("Validation loss", f"{validation.loss:.3f}" if validation else "–"),
+        ("Step", f"{last.step:,} of {last.total_steps:,}" if last else "–"),
+        ("Epoch", f"{last.epoch:.2f}" if last else "–"),
+        *([("Time left", f"about {duration(last.eta_seconds)}")] if last and left else []),
+        ("Learning rate", f"{last.learning_rate:.2e}" if last else "–"),
+        ("Gradient norm", f"{last.grad_norm:.2f}" if last and last.grad_norm is not None else "–"),
+        ("Tokens/s", f"{last.tokens_per_second:,.0f}" if last else "–"),
+        ("Memory", memory(last, seen, status)),
+    ]
+
+
+def memory(last: Step | None, seen: Seen, status: Status) -> str:
+    """The GPU's memory as the worker reports it; on a CPU, the worker process's memory now, or at its peak."""
+    if last and last.gpu_memory_gib:
+        return f"{last.gpu_memory_gib:.1f} GiB"
+    if seen.finished and status.state not in ALIVE:
+        return f"{seen.finished.peak_memory_gib:.1f} GiB"
+    if status.state != "running" or status.pid is None:
+        return "–"
+    try:
+        return f"{psutil.Process(status.pid).memory_info().rss / 2**30:.1f} GiB"
+    except psutil.Error:
+        return "–"
+
+
+def rates(seen: Seen) -> list[tuple[str, Points]]:
+    """(title, points) of what is measured at each step besides the loss."""
+    steps = seen.steps.points
+    on_gpu = any(s.gpu_memory_gib for s in steps)
+    return [
+        ("Learning rate", [(s.step, s.learning_rate) for s in steps]),
+        ("Gradient norm", [(s.step, s.grad_norm) for s in steps if s.grad_norm is not None]),
+        ("Tokens/s", [(s.step, s.tokens_per_second) for s in steps]),
+        ("GPU memory, GiB", [(s.step, s.gpu_memory_gib) for s in steps] if on_gpu else []),
+    ]
+
+
+def samples(seen: Seen) -> str:
+    """The answers at each validation, newest first: they show how the form is learned."""
+    known = [s for s in reversed(list(seen.samples.values())) if s.step is not None]
+    groups = [(step, list(group)) for step, group in groupby(known, key=lambda s: s.step)][:MOST_VALIDATIONS]
+    if not groups:
+        return ""
+    parts = "".join(_samples_of(step, group, i == 0) for i, (step, group) in enumerate(groups))
+    return f"<h4>Sample answers, as it learns</h4>{parts}"
+
+
+def _samples_of(step: int | None, group: list[Sample], is_open: bool) -> str:
+    answers = "".join(_sample(s.question, s.output) for s in reversed(group))
+    whole = sum(parse(s.output).strict for s in group)
+    begun = sum(begins_strict(s.output) for s in group)
+    so_far = f" so far, {whole} complete" if begun > whole else ""
+    return c.fold(f"Step {step}: {begun} of {len(group)} in the form{so_far}", answers, is_open)
+
+
+def _sample(question: str, output: str) -> str:
+    parsed = parse(output)
+    format = "cut short, in the form so far" if begins_strict(output) else "; ".join(parsed.problems)
+    wrong = f'<p class="mc-format">Format: {c.text(format)}</p>' if parsed.problems else ""
+    reasoning = f"<h5>Reasoning</h5>{c.passage(parsed.reasoning)}" if parsed.reasoning else ""
+    return (
+        f'<div class="mc-arm mc-arm-tuned"><p class="mc-soft">{c.text(question)}</p>{reasoning}'
+        f"<h5>Answer</h5>{c.passage(parsed.answer, 'No answer.')}{wrong}</div>"
+    )

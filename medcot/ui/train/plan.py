@@ -1,0 +1,223 @@
+"""Before a start: the data as conversations, the audit, the plan, and what one record teaches."""
+
+import math
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from medcot import prompts
+from medcot.data import columns, uploads
+from medcot.data.examples import Example, Split
+from medcot.errors import BadInput, WorkerFailed
+from medcot.prompts import tags
+from medcot.runs.plan import Audit, Planned, TokenView
+from medcot.settings import RunSettings
+from medcot.ui import components as c
+from medcot.ui.page import HIDE, QUIET, SHOW, Page, Updates
+from medcot.ui.train.open_run import Parts
+from medcot.ui.train.start import Start
+from medcot.workers import preflight
+from medcot.workers.client import ServiceClient
+from medcot.workers.protocol import Loading, PlanRequest, Result, TokensRequest
+
+UNPLANNED = c.empty("plan")
+PLANNER_SECONDS = 120.0  # a second look soon after the first need not load the libraries again
+
+
+class Plan:
+    """What the form of `start` would train on, and how."""
+
+    def __init__(self, page: Page, start: Start, parts: Parts):
+        self.page, self.start, self.form, self.problems = page, start, start.form, start.problems
+        self.planner = ServiceClient(page.runs_dir.expanduser().resolve())
+        self.planner.end_after = PLANNER_SECONDS
+        self.stage = c.block(UNPLANNED, elem_id="plan-stage")
+        self.plan, self.data = c.block(elem_id="plan"), c.block(elem_id="preview")
+        self.audit, self.tokens = c.block(elem_id="audit"), c.block(elem_id="tokens")
+        with gr.Row(elem_classes="mc-actions"):
+            info = "Its number in the data."
+            self.record = gr.Textbox(label="Another record", info=info, visible=False, elem_id="record")
+            self.show = gr.Button("Show its tokens", visible=False, elem_id="show-tokens")
+
+        fields = self.form.components
+        pieces = [self.stage, self.plan, self.data, self.audit, self.tokens, self.record, self.show]
+        looked = [self.problems, *self.form.outputs, *pieces]
+        start.check.click(parts.show_plan, None, parts.tabs, **QUIET)
+        start.check.click(self.look, fields, looked, **QUIET)
+        kept = start.upload.upload(self.keep_upload, start.upload, [self.problems, *self.form.outputs], **QUIET)
+        kept.success(parts.show_plan, None, parts.tabs, **QUIET).then(self.look, fields, looked, **QUIET)
+        self.show.click(self.show_tokens, [self.record, *fields], self.tokens, **QUIET)
+
+    def look(self, *values: Any) -> Iterator[Updates]:
+        """Show the data at once, then the audit and the plan as they come."""
+        try:
+            settings, split = preflight.prepare(lambda: self.form.settings(values))
+        except BadInput as bad:
+            yield self.start.refused(bad.problems) | self._empty(UNPLANNED)
+            return
+        guessed = {f"data.{part}_column": name for part, name in split.guessed.items()}
+        # The data is in every update: a page draws only the last of those that come within one frame.
+        always: Updates = {self.problems: "", self.data: preview(settings, split)}
+        yield {**self.form.marked([], guessed), **self._empty(c.working("Loading the libraries")), **always}
+        try:
+            for reply in self.planner.replies(PlanRequest(settings=settings)):
+                if isinstance(reply, Loading):
+                    yield {**self._empty(c.working(reply.stage)), **always}
+                elif isinstance(reply, Result):
+                    found = Planned.model_validate(reply.value)
+                    yield {**self._found(found, columns.in_words(split.guessed)), **always}
+        except (BadInput, WorkerFailed) as refused:
+            yield {**self._empty(""), **always, self.problems: c.refused(refused)}
+
+    def _empty(self, stage: str) -> Updates:
+        emptied: Updates = dict.fromkeys((self.plan, self.data, self.audit, self.tokens), "")
+        return {self.stage: stage, **emptied, self.record: gr.update(value="", visible=False), self.show: HIDE}
+
+    def _found(self, found: Planned, note: str) -> Updates:
+        return {
+            self.stage: "",
+            self.plan: plan(found, [*([note] if note else []), *found.problems]),
+            self.audit: audit(found.audit),
+            self.tokens: tokens(found.tokens),
+            self.record: gr.update(value="", visible=True),
+            self.show: SHOW,
+        }
+
+    def show_tokens(self, record: str, *values: Any) -> str:
+        """One record token by token, or why not."""
+        try:
+            settings, _ = preflight.prepare(lambda: self.form.settings(values))
+            number = record.strip()
+            if number and not number.isdecimal():
+                raise BadInput.of("record", f"is a number; got {record!r:.40}.")
+            request = TokensRequest(settings=settings, record=int(number) if number else None)
+            return tokens(self.planner.result(request, TokenView))
+        except (BadInput, WorkerFailed) as refused:
+            return c.refused(refused)
+
+    def keep_upload(self, file: str) -> Updates:
+        """Keep an uploaded file, and fill in its path as the data."""
+        sent = Path(file)
+        try:
+            kept = uploads.keep(self.page.runs_dir, sent)
+        except BadInput as bad:
+            return self.start.refused(bad.problems)
+        finally:
+            sent.unlink(missing_ok=True)  # the page's own copy
+        data = {"data.source": str(kept), "data.config": "", "data.revision": ""}
+        return {self.problems: "", **self.form.marked([], data)}
+
+
+PREVIEWED = 3
+TITLES: dict[str, str] = c.TEXTS["plan"]["parts"]
+KINDS: dict[str, str] = c.TEXTS["plan"]["tokens"]
+
+
+def preview(settings: RunSettings, split: Split) -> str:
+    """The first training records, as the conversation that the model sees."""
+    named = ", ".join(f"{part} from {column!r}" for part, column in columns.named(settings.data).items())
+    counts = f"{len(split.train)} records to train on, {len(split.held_out)} held out. Columns: {named}."
+    counts += f" Not used, though they hold text: {', '.join(map(repr, split.unused))}." if split.unused else ""
+    guess = c.warnings([g] if (g := columns.in_words(split.guessed)) else [])
+    shown = "".join(_conversation(settings, e, i == 0) for i, e in enumerate(split.train[:PREVIEWED]))
+    return f"<h3>The data</h3>{c.soft(counts)}{guess}{shown}"
+
+
+def _conversation(settings: RunSettings, example: Example, is_open: bool) -> str:
+    style = prompts.STYLES[settings.prompt.style]
+    turns = [(style.heading, "user", style.shown(example.question))]
+    if settings.prompt.system:
+        turns.insert(0, ("System", "system", settings.prompt.system))
+    turns.append(("Assistant", "assistant", tags.completion_text(example.reasoning, example.answer)))
+    said = "".join(
+        f'<div class="mc-turn mc-turn-{role}"><b>{who}</b><div class="mc-text">{c.text(text)}</div></div>'
+        for who, role, text in turns
+    )
+    summary = f"Record {example.record}: {c.text(example.question[:100])}"
+    return c.fold(summary, f'<div class="mc-turns">{said}</div>', is_open)
+
+
+def plan(found: Planned, problems: Sequence[str]) -> str:
+    """The plan of the run on this device."""
+    figures, audit = found.plan, found.audit
+    factors = [figures.micro_batch, figures.accumulation]
+    factors += [figures.processes] if figures.processes > 1 else []
+    kept = "with" if figures.gradient_checkpointing else "without"
+    how = f"Each step {kept} gradient checkpointing, records {figures.sampling}: {figures.why}."
+    pairs = [
+        ("Steps", f"{figures.steps:,}"),
+        ("Sequences a step", f"{math.prod(factors)} = {' × '.join(map(str, factors))}"),
+        ("Trained parameters", f"{figures.trainable_parameters:,}"),
+        ("Peak memory, estimated", f"{figures.peak_memory_gib:.1f} GiB"),
+        ("Cut at the end", f"{audit.truncated_share:.1%}"),
+        ("All is kept at", f"{audit.keeps_all:,} tokens"),
+    ]
+    return f"<h3>The plan</h3>{c.figures(pairs)}{c.soft(how)}{c.warnings(problems)}"
+
+
+def audit(found: Audit) -> str:
+    """Histograms of lengths, and repeated questions."""
+    drawn = "".join(_histogram(name, found) for name in TITLES)
+    same = found.duplicate_records
+    repeats = [f"Record {d.record} asks the same as record {d.same_as}: {d.question:.200}" for d in same]
+    near = [
+        f"Held-out {p.held_out_record}: {p.held_out_question:.200}\nTraining {p.train_record}: {p.train_question:.200}"
+        for p in found.near_duplicate_pairs
+    ]
+    return (
+        f'<h3>Lengths in tokens</h3><div class="mc-small-plots" id="histograms">{drawn}</div>'
+        + _listed("Repeated questions", found.duplicates, repeats)
+        + _listed("Held-out questions that nearly repeat a training question", found.near_duplicates, near)
+    )
+
+
+def _histogram(name: str, audit: Audit) -> str:
+    figures, width, counts = audit.lengths[name], audit.histograms[name].width, audit.histograms[name].counts
+    reach, limit = width * len(counts), audit.max_length if name == "whole" else math.inf
+    bars = "".join(
+        f'<i class="{"mc-over" if i * width >= limit else ""}" '
+        f'style="height:{100 * count / max(counts):.1f}%" title="{i * width} to {(i + 1) * width - 1}: {count}"></i>'
+        for i, count in enumerate(counts)
+    )
+    line = ""
+    if limit < reach:
+        place = f'style="left:{100 * limit / reach:.2f}%"'
+        line = f'<span class="mc-limit" {place} title="Longest sequence: {limit}"></span>'
+    words = f"mean {figures.mean:.0f}, median {figures.p50}, 95% {figures.p95}, longest {figures.max}"
+    return (
+        f'<figure class="mc-plot mc-plot-small mc-histogram" role="img" aria-label="{TITLES[name]}: {words} tokens">'
+        f"<figcaption><b>{TITLES[name]}</b></figcaption>"
+        f'<div class="mc-bars">{bars}{line}</div><p class="mc-ends"><span>0</span><span>{reach}</span></p>'
+        f'<p class="mc-axis">{words}</p></figure>'
+    )
+
+
+def _listed(title: str, count: int, lines: Sequence[str]) -> str:
+    if not count:
+        return c.soft(f"{title}: none.")
+    more = f"<li>and {count - len(lines)} more</li>" if count > len(lines) else ""
+    items = "".join(f'<li class="mc-text">{c.text(line)}</li>' for line in lines)
+    return c.fold(f"{title}: {count}", f'<ul class="mc-list">{items}{more}</ul>')
+
+
+def tokens(found: TokenView) -> str:
+    """One record token by token; learned tokens differ by heading, line and colour."""
+    where = " (held out: never trained on)" if found.held_out else ""
+    cut = f", {found.cut} cut off: raise the longest sequence" if found.cut else ""
+    counts = f"{found.prompt} tokens read, {found.trained} learned{cut}."
+    blocks = "".join(
+        f'<div class="mc-tokens mc-tokens-{kind}"><b>{KINDS[kind]}</b>'
+        f"<p>{''.join(_token(text) for text, _ in pieces)}</p></div>"
+        for kind, pieces in groupby(found.pieces, key=lambda piece: piece[1])
+    )
+    return (
+        f"<h3>What the model learns from: record {found.record}{where}</h3>"
+        f'{c.soft(counts)}<div id="token-blocks">{blocks}</div>'
+    )
+
+
+def _token(text: str) -> str:
+    return f"<span>{c.text(text).replace(chr(10), '<em>↵</em>' + chr(10))}</span>"

@@ -1,0 +1,139 @@
+"""Start, stop, resume: jobs are detached child processes, one at a time for each runs folder.
+
+A job outlives its starter; its run directory says how it goes. The queue is the workers themselves: each waits, before
+it loads a model, until it is the oldest and the slot is free. So a waiting job outlives the app too, and is cancelled
+like a running one.
+"""
+
+import contextlib
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+from medcot import machine
+from medcot.errors import BadInput, Failure, Problem
+from medcot.evaluation import choice_files
+from medcot.hub import SETTINGS
+from medcot.machine import child_environment, disk_in_words, write_atomically
+from medcot.runs import liveness
+from medcot.runs.job_dir import ALIVE, WORKER_MODULE, JobDir
+from medcot.runs.run import Evaluation, Run
+from medcot.runs.store import RunStore
+from medcot.settings import RunSettings
+from medcot.settings.evaluation import KEY_VARIABLE, EvaluationOrder
+
+CHAT = "chat"  # how the service worker calls itself when it holds the slot
+
+
+def start_training(store: RunStore, settings: RunSettings, secrets: Mapping[str, str] | None = None) -> Run:
+    """A new run and its worker. `secrets` are environment variables for that worker alone; they are written nowhere."""
+    run = store.create(settings)
+    with _writing(run.path), run.place():
+        _spawn(run, "train", secrets)
+    return run
+
+
+def _writing(folder: Path) -> contextlib.AbstractContextManager[None]:
+    return disk_in_words("--runs-dir", f"{folder} cannot be written", "Free some space, or fix its rights.")
+
+
+def resume_training(run: Run, secrets: Mapping[str, str] | None = None) -> None:
+    """Go on from the newest complete checkpoint. Raises BadInput if the run is alive, done, or has none."""
+    with _writing(run.path), run.claimed("--resume"):
+        if run.status().state == "finished":
+            raise BadInput.of("--resume", f"{run.id} is finished.", "Start a new run to train further.")
+        if not run.checkpoints():
+            raise BadInput.of("--resume", f"{run.id} has no checkpoint to go on from.", "Start a new run.")
+        _spawn(run, "train", secrets)
+
+
+def start_evaluation(
+    run: Run, order: EvaluationOrder | None = None, secrets: Mapping[str, str] | None = None
+) -> Evaluation:
+    """Measure base against tuned as ordered, else by the run's settings. Raises BadInput if that is impossible."""
+    wanted = order or EvaluationOrder(**run.settings().evaluation.model_dump())
+    state = run.status().state
+    if state in ALIVE:
+        fix = "Wait until it is finished, or stop it."
+        raise BadInput.of("run", f"{run.id} is still training ({state}).", fix)
+    run.require_adapter()
+    problems = machine.problems(wanted.processes, "evaluation.processes")
+    if wanted.endpoint and wanted.processes > 1:
+        what = "a server answers many requests at once by itself."
+        problems.append(Problem("evaluation.processes", what, "Set it to 1, or leave --endpoint out."))
+    if problems:
+        raise BadInput(problems)
+    asked = choice_files.load(wanted.questions)[0] if wanted.questions else []
+    with _writing(run.path):
+        evaluation = run.new_evaluation()
+        if asked:
+            write_atomically(evaluation.path / choice_files.KEPT, choice_files.as_lines(asked))
+        write_atomically(evaluation.path / SETTINGS, wanted.model_dump_json(indent=1))
+        with evaluation.place():
+            _spawn(evaluation, "evaluate", secrets)
+    return evaluation
+
+
+def resume_evaluation(evaluation: Evaluation, secrets: Mapping[str, str] | None = None) -> None:
+    """Answer what is left of an evaluation that ended early. Raises BadInput if it is alive, done or unreadable."""
+    with _writing(evaluation.path), evaluation.claimed("--resume"):
+        evaluation.order()
+        if evaluation.status().state == "finished":
+            raise BadInput.of("--resume", f"{evaluation.named} is finished.", "Start a new one.")
+        _spawn(evaluation, "evaluate", secrets)
+
+
+def _keys(job: Run | Evaluation) -> dict[str, str]:
+    """This process's own keys that this job needs, beside those that every child has."""
+    asks_a_server = isinstance(job, Evaluation) and job.order().endpoint
+    return machine.own("WANDB_API_KEY", *([KEY_VARIABLE] if asks_a_server else []))
+
+
+def _spawn(job: Run | Evaluation, kind: Literal["train", "evaluate"], secrets: Mapping[str, str] | None) -> None:
+    environment = child_environment({**_keys(job), **(secrets or {})}, job.processes())
+    job.write_status("queued", job=kind)
+    with job.log_path.open("ab") as log:
+        given = {"stdin": subprocess.PIPE, "stdout": log, "stderr": log, "env": environment}
+        # The worker has its place in the folder from its first moment on.
+        given |= {"start_new_session": True, "pass_fds": [liveness.sign(job.path)]}
+        worker = machine.spawn(WORKER_MODULE, str(job.path.resolve()), **given)
+    # The worker waits for the end of its input, so its pid is on record before it does anything.
+    job.write_status("queued", pid=worker.pid)
+    assert worker.stdin is not None
+    with contextlib.suppress(BrokenPipeError):
+        worker.stdin.close()
+
+
+def stop(job: JobDir, *, now: bool = False, timeout: float = 10.0) -> None:
+    """Ask a job to end at its next step, saving a checkpoint; `now` kills its process group and saves nothing."""
+    status = job.status()
+    if status.state not in ALIVE or status.pid is None:
+        raise BadInput.of("run", f"{job.path.name} is {status.state}; there is nothing to stop.")
+    if not job.has_process(status.pid):
+        if job.worker_alive(status.pid):  # else it has just ended
+            where = f"in another container or on another machine ({liveness.host(job.path)})"
+            raise BadInput.of("run", f"{job.id} is {status.state} {where}.", "Stop it there.")
+        return
+    waiting = status.state == "queued"
+    try:
+        with contextlib.suppress(ProcessLookupError):  # it has just ended
+            if now:
+                os.killpg(status.pid, signal.SIGKILL)
+            else:
+                os.kill(status.pid, signal.SIGTERM)
+    except PermissionError:
+        raise BadInput.of("run", f"{job.path.name} is another user's job.", "Ask who started it.") from None
+    if not now:
+        job.ask_to_stop(status.pid)
+    if not (now or waiting):
+        return
+    deadline = time.monotonic() + timeout
+    while job.worker_alive(status.pid) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    if job.status().state == "interrupted":  # it had no chance to say so itself
+        lost = Failure(problems=[Problem("", "Ended at once, on request; the last steps were not saved.")])
+        job.write_status("stopped", failure=None if waiting else lost)

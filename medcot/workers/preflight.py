@@ -1,0 +1,78 @@
+"""All checks that can be made before a worker is started, and all their problems at once.
+
+The settings that pass have their Hub revisions pinned, so that the run records which model and which data it used.
+"""
+
+import importlib.util
+from collections.abc import Callable
+from pathlib import Path
+
+from medcot import data, hub, machine
+from medcot.adapters.base import check_base, local_folder, quantized
+from medcot.errors import BadInput, Problem, collected
+from medcot.machine import has_cuda
+from medcot.settings import STARTER, BadSettings, DataSettings, RunSettings, backend_problem, is_local_data
+
+
+def prepare(compose: Callable[[], RunSettings]) -> tuple[RunSettings, data.Split]:
+    """Compose settings and check them, even if some values are wrong. Raises BadInput with the problems of both."""
+    try:
+        settings = compose()
+    except BadSettings as bad:
+        problems = list(bad.problems)
+        if bad.rest:
+            known = {p.where for p in problems}
+            try:
+                check(bad.rest)
+            except BadInput as more:
+                problems += [p for p in more.problems if p.where not in known]
+        raise BadInput(problems) from None
+    return check(settings)
+
+
+def check(settings: RunSettings, *, whole: bool = False) -> tuple[RunSettings, data.Split]:
+    """Pin revisions and split the data; `whole` holds out every record. Raises BadInput with all problems."""
+    problems = device_problems(settings)
+    model, records, split = settings.model, settings.data, None
+    hub_answers = True
+    try:
+        model = check_base(settings.model)
+    except BadInput as bad:
+        problems += bad.problems
+        hub_answers = not isinstance(bad, hub.Unreachable)
+    folder = None if whole else local_folder(model)  # nothing is trained where every record is held out
+    if folder and (unusable := quantized(folder)):
+        problems.append(unusable)
+    if hub_answers or is_local_data(records.source):
+        with collected(problems):
+            records, split = check_data(records, whole=whole)
+    if problems or split is None:
+        raise BadInput(problems)
+    return settings.model_copy(update={"model": model, "data": records}), split
+
+
+def check_data(records: DataSettings, *, whole: bool = False) -> tuple[DataSettings, data.Split]:
+    """Pin the data's Hub commit, find its columns, split it. Raises BadInput with all problems."""
+    if not is_local_data(records.source):
+        records = hub.pin_data(records)
+    records, split = data.load_fitted(records, whole=whole)
+    if is_local_data(records.source) and records.source != STARTER:
+        # So that the run finds its data again from any folder.
+        records = records.model_copy(update={"source": str(Path(records.source).expanduser().resolve())})
+    return records, split
+
+
+def device_problems(settings: RunSettings) -> list[Problem]:
+    """What this machine lacks for these settings."""
+    found = machine.problems(settings.training.processes, "training.processes")
+    if settings.model.quantization == "4bit":
+        if not has_cuda():
+            what = "4bit needs a CUDA GPU, and this machine has none."
+            fix = "Use --recipe starter here, or --set model.quantization=none with a small model."
+            found.append(Problem("model.quantization", what, fix))
+        elif not importlib.util.find_spec("bitsandbytes"):
+            what = "4bit needs bitsandbytes, which is not installed."
+            found.append(Problem("model.quantization", what, "Install it: pip install 'medcot[gpu]'"))
+    if settings.backend != "auto" and (problem := backend_problem(settings.backend, gpu=has_cuda())):
+        found.append(problem)
+    return found

@@ -1,0 +1,167 @@
+"""Records within records: objects, conversations, and reasoning between tags within the answer."""
+
+import pytest
+
+from medcot import data
+from medcot.errors import BadInput
+from medcot.settings import DataSettings
+from tests.data.test_examples import write
+
+SAID = "<think>\nbecause {0}\n</think>\n\nanswer {0}"
+SYSTEM = {"role": "system", "content": "Be brief."}
+
+
+def user(i):
+    return {"role": "user", "content": f"q{i}"}
+
+
+def assistant(i, **more):
+    return {"role": "assistant", "content": SAID.format(i), **more}
+
+
+def fitted(tmp_path, row_of, name="a.jsonl", **settings):
+    path = write(tmp_path, [row_of(i) for i in range(4)], name)
+    return data.load_fitted(DataSettings(source=str(path), held_out=1, **settings))
+
+
+def examples(split):
+    return [(e.question, e.reasoning, e.answer) for e in split.held_out + split.train]
+
+
+WANTED = [(f"q{i}", f"because {i}", f"answer {i}") for i in range(4)]
+CONVERSATIONS = {
+    "messages": lambda i: {"messages": [user(i), assistant(i)]},
+    "a system turn": lambda i: {"messages": [SYSTEM, user(i), assistant(i)]},
+    "conversations of ShareGPT": lambda i: {
+        "conversations": [{"from": "human", "value": f"q{i}"}, {"from": "gpt", "value": SAID.format(i)}]
+    },
+    "other names": lambda i: {
+        "dialog": [{"role": "Human", "content": f"q{i}"}, {"role": "model", "content": SAID.format(i)}]
+    },
+    "parts of text": lambda i: {
+        "messages": [{"role": "user", "content": [{"type": "text", "text": f"q{i}"}]}, assistant(i)]
+    },
+    "reasoning of its own": lambda i: {
+        "messages": [
+            user(i),
+            {"role": "assistant", "content": f"answer {i}", "reasoning_content": f"because {i}"},
+        ]
+    },
+    "prompt and completion": lambda i: {"prompt": [user(i)], "completion": [assistant(i)]},
+    "chosen and rejected": lambda i: {
+        "prompt": [user(i)],
+        "rejected": [{"role": "assistant", "content": "no " * 50}],
+        "chosen": [assistant(i)],
+    },
+    "objects": lambda i: {
+        "input": {"question": f"q{i}"},
+        "output": {"reasoning": f"because {i}", "answer": f"answer {i}"},
+    },
+    "objects in objects": lambda i: {"a": {"b": {"question": f"q{i}", "cot": f"because {i}", "answer": f"answer {i}"}}},
+    "tags in the answer": lambda i: {"question": f"q{i}", "response": SAID.format(i)},
+    "tags never opened": lambda i: {"question": f"q{i}", "response": f"because {i}</think>answer {i}"},
+    "both tags": lambda i: {
+        "question": f"q{i}",
+        "output": f"<think>because {i}</think><response>answer {i}</response>",
+    },
+    "Chinese names": lambda i: {"问题": f"q{i}", "思维链": f"because {i}", "答案": f"answer {i}"},
+    "ids beside text": lambda i: {
+        "question_id": f"x{i}",
+        "question_text": f"q{i}",
+        "rationale": f"because {i}",
+        "answer_id": "y",
+        "answer_text": f"answer {i}",
+    },
+    "ids of other names": lambda i: {
+        "QuestionID": i,
+        "question-hash": "9f" * 40,
+        "question_body": f"q{i}",
+        "cot": f"because {i}",
+        "answer_type": "free text of some length",
+        "the answer": f"answer {i}",
+    },
+}
+
+
+@pytest.mark.parametrize("name", ["a.jsonl"])
+@pytest.mark.parametrize("how", CONVERSATIONS)
+def test_question_reasoning_and_answer_are_found(tmp_path, how, name):
+    settings, split = fitted(tmp_path, CONVERSATIONS[how], name)
+    assert examples(split) == WANTED
+    assert data.load(settings).fingerprint == split.fingerprint, "a run finds the same by its settings alone"
+
+
+@pytest.mark.parametrize("how", ["messages", "objects", "chosen and rejected"])
+def test_parquet_holds_them_too(tmp_path, how):
+    import pyarrow
+    import pyarrow.parquet
+
+    path = tmp_path / "a.parquet"
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist([CONVERSATIONS[how](i) for i in range(4)]), path)
+    assert examples(data.load_fitted(DataSettings(source=str(path), held_out=1))[1]) == WANTED
+
+
+def test_a_system_turn_is_named_among_what_is_not_used_and_can_be_the_context(tmp_path):
+    row_of = CONVERSATIONS["a system turn"]
+    assert fitted(tmp_path, row_of)[1].unused == ["messages.system"]
+    _, split = fitted(tmp_path, row_of, context_column="messages.system")
+    assert split.unused == []
+    assert split.train[0].question == "q1\n\nBe brief."
+
+
+@pytest.mark.parametrize(
+    ("turns", "words"),
+    [
+        ([user(0), assistant(0), user(1), assistant(1)], "4 turns (2 of the user, 2 of the assistant)"),
+        ([user(0), user(1), assistant(1)], "3 turns (2 of the user, 1 of the assistant)"),
+        ([assistant(0), user(0)], "2 turns"),
+        ([user(0), SYSTEM, assistant(0)], "3 turns"),
+        ([SYSTEM, SYSTEM, user(0), assistant(0)], "4 turns (2 of the system"),
+        ([user(0), {"role": "tool", "content": "x"}, assistant(0)], "a turn of 'tool'"),
+        ([user(0), {"role": "assistant", "content": None, "tool_calls": []}], "a turn that is not text"),
+        ([{"role": "user", "content": [{"type": "image", "url": "x"}]}, assistant(0)], "a turn that is not text"),
+        ([user(0)], "has no messages.assistant"),
+    ],
+)
+def test_a_conversation_that_is_no_question_and_answer_is_told_by_its_record(tmp_path, turns, words):
+    with pytest.raises(BadInput) as refused:
+        fitted(tmp_path, lambda i: {"messages": turns if i == 2 else [user(i), assistant(i)]})
+    (told,) = map(str, refused.value.problems)
+    assert told.startswith("a.jsonl, record 3: ")
+    assert words in told
+
+
+def test_a_conversation_that_nobody_needs_may_have_any_turns(tmp_path):
+    _, split = fitted(
+        tmp_path,
+        lambda i: {"Question": f"q{i}", "Complex_CoT": f"because {i}", "Response": f"answer {i}", "log": [user(i)] * 3},
+    )
+    assert examples(split) == WANTED
+
+
+def test_an_answer_without_reasoning_between_tags_is_told_by_its_record(tmp_path):
+    with pytest.raises(BadInput, match=r"record 2: has an empty <think> in response") as refused:
+        fitted(tmp_path, lambda i: {"question": f"q{i}", "response": "answer 1" if i == 1 else SAID.format(i)})
+    assert len(refused.value.problems) == 1
+    _, split = fitted(
+        tmp_path,
+        lambda i: {"question": f"q{i}", "response": "answer 1" if i == 1 else SAID.format(i)},
+        empty_records="skip",
+    )
+    assert split.skipped == [2]
+
+
+def test_steps_of_a_reasoning_are_its_lines_and_a_list_of_answers_is_no_text(tmp_path):
+    _, split = fitted(tmp_path, lambda i: {"question": f"q{i}", "steps": ["first", "then"], "answer": [f"answer {i}"]})
+    assert examples(split)[0] == ("q0", "first\nthen", "answer 0")
+    with pytest.raises(BadInput, match="record 1: answer is not text"):
+        fitted(tmp_path, lambda i: {"question": f"q{i}", "steps": ["first"], "answer": ["a", "b"]})
+
+
+def test_reasoning_and_answer_may_share_a_column_and_the_question_none():
+    from medcot.settings import build
+
+    shared = {"reasoning_column": "response", "answer_column": "response"}
+    assert build({"data": shared}).data.reasoning_column == "response"
+    with pytest.raises(BadInput, match="the question needs a column of its own"):
+        build({"data": {**shared, "question_column": "response"}})

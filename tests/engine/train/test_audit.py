@@ -1,0 +1,136 @@
+"""The audit under a real tokenizer: lengths, what is cut, what is there twice, and one record token by token."""
+
+import json
+
+import pytest
+
+from medcot.errors import BadInput
+from medcot.runs.plan import Planned
+from medcot.settings import RunSettings, build
+from tests.conftest import make_records, tiny_raw
+
+
+def silent(event):
+    pass
+
+
+def planned(settings: RunSettings) -> Planned:
+    from medcot.engine.train.audit import plan
+
+    return plan(settings, silent)
+
+
+@pytest.fixture
+def settings_for(tiny_model, tmp_path):
+    """Settings over given records; keywords are training settings."""
+
+    def settings(rows, **training):
+        path = tmp_path / "data.jsonl"
+        path.write_text("".join(json.dumps(r) + "\n" for r in rows), encoding="utf-8")
+        raw = tiny_raw(tiny_model, path)
+        return build({**raw, "training": {**raw["training"], **training}})
+
+    return settings
+
+
+def test_histograms_hold_every_record_and_end_at_the_longest(settings_for):
+    found = planned(settings_for(make_records(16))).audit
+    for name, lengths in found.lengths.items():
+        drawn = found.histograms[name]
+        assert sum(drawn.counts) == 16
+        last = len(drawn.counts) - 1
+        assert last * drawn.width <= lengths.max < (last + 1) * drawn.width
+
+
+def test_the_smallest_length_that_keeps_all_keeps_all_and_one_less_does_not(settings_for):
+    rows = make_records(12)
+    rows[7]["Response"] = "A longer answer than all of the others, with many more words in it. " * 3
+    cut = planned(settings_for(rows, max_length=64))
+    assert cut.audit.truncated_share > 0
+    keeps_all = cut.audit.keeps_all
+    assert any(f"{keeps_all} keeps all" in note for note in cut.problems)
+    whole, short = (planned(settings_for(rows, max_length=n)).audit for n in (keeps_all, keeps_all - 1))
+    assert whole.truncated_share == 0
+    assert short.truncated_records == [8]
+
+
+def test_columns_with_text_that_nothing_uses_are_named(settings_for):
+    found = planned(settings_for([{**r, "note": "see the chart", "year": 2020} for r in make_records(12)])).audit
+    assert found.unused == ["note"]
+
+
+def test_repeated_questions_are_shown_with_their_texts(settings_for):
+    rows = make_records(12)
+    rows[9]["Question"] = rows[8]["Question"].upper()
+    long = "A man of 60 years has had a painful, red and swollen big toe since last night after a large meal"
+    rows[0]["Question"], rows[11]["Question"] = long + ". What is it?", long + ", what is it?!"
+    found = planned(settings_for(rows)).audit
+    (duplicate,) = found.duplicate_records
+    assert duplicate.model_dump() == {"record": 10, "same_as": 9, "question": rows[9]["Question"]}
+    (pair,) = found.near_duplicate_pairs
+    assert (pair.held_out_record, pair.train_record) == (1, 12)
+    assert (pair.held_out_question, pair.train_question) == (rows[0]["Question"], rows[11]["Question"])
+
+
+def test_a_question_that_two_others_repeat_is_one(settings_for):
+    """The warning speaks of held-out questions, and one of them may be near many training questions."""
+    rows = make_records(12)
+    long = "A man of 60 years has had a painful, red and swollen big toe since last night after a large meal"
+    rows[0]["Question"] = f"{long}. What is it?"
+    rows[10]["Question"], rows[11]["Question"] = f"{long}, what is it?!", f"{long}; and what is it?"
+    found = planned(settings_for(rows))
+    assert (found.audit.near_duplicates, len(found.audit.near_duplicate_pairs)) == (1, 2)
+    assert any("nearly repeat a training question: 1;" in note for note in found.problems), found.problems
+
+
+def test_the_token_view_is_the_encoded_record_with_its_end_token(settings_for, tiny_model):
+    from transformers import AutoTokenizer
+
+    from medcot.engine.train.audit import tokens
+    from medcot.prompts import tags
+
+    rows = make_records(8)
+    rows[5]["Complex_CoT"] = "Fever and 咳嗽 🩺."
+    shown = tokens(settings_for(rows), 6, silent)
+    text = {kind: "".join(t for t, k in shown.pieces if k == kind) for kind in ("prompt", "trained", "end", "cut")}
+    assert text["trained"] == tags.completion_text(rows[5]["Complex_CoT"], rows[5]["Response"])
+    assert rows[5]["Question"] in text["prompt"]
+    assert (text["end"], text["cut"]) == ("<|im_end|>", "")
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    assert shown.trained == len(tokenizer(text["trained"], add_special_tokens=False)["input_ids"]) + 1
+    assert shown.held_out is False
+
+
+def test_what_max_length_cuts_is_marked(settings_for):
+    from medcot.engine.train.audit import tokens
+
+    whole = tokens(settings_for(make_records(8)), None, silent)
+    total = whole.prompt + whole.trained
+    shown = tokens(settings_for(make_records(8), max_length=total - 5), None, silent)
+    assert shown.cut == 5
+    assert shown.pieces[-1] == ("<|im_end|>", "cut")
+
+
+def test_a_record_that_is_not_in_use_is_refused_with_those_that_are(settings_for):
+    from medcot.engine.train.audit import tokens
+
+    with pytest.raises(BadInput) as refused:
+        tokens(settings_for(make_records(8)), 9, silent)
+    assert refused.value.problems[0].fix == "They go from 1 to 8."
+
+
+def test_tags_in_the_data_are_counted_and_told(settings_for):
+    rows = make_records(12)
+    for row in rows[:5]:
+        row["Complex_CoT"] = f"<think>{row['Complex_CoT']}</think>"
+    rows[7]["Response"] += " Write </response> at the end."
+    rows[9]["Question"] += " What is <think>?"
+    found = planned(settings_for(rows))
+    assert (found.audit.untagged, found.audit.tagged) == (5, 2)
+    assert sorted(found.audit.tagged_records) == [8, 10]
+    (off,) = [note for note in found.problems if "taken off" in note]
+    assert off == "Records whose tags around a text were taken off, since training writes them: 5."
+    assert "Records that hold a tag inside their text (record 8 first), which the model may learn: 2." in found.problems
+    clean = planned(settings_for(make_records(12)))
+    assert (clean.audit.untagged, clean.audit.tagged, clean.audit.tagged_records) == (0, 0, [])
+    assert not any("tag" in note.lower() for note in clean.problems)

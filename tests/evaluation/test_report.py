@@ -1,0 +1,324 @@
+"""report.html: one file that shows what was measured, claims no more, and runs nothing that a model wrote."""
+
+import csv
+import io
+from html.parser import HTMLParser
+from typing import ClassVar
+
+import pytest
+
+from medcot.evaluation import metrics, report
+from medcot.evaluation.measure import Row, Words
+from medcot.evaluation.records import Records
+from medcot.evaluation.rouge import VARIANT
+from medcot.evaluation.summary import EXAMPLE, MEASURES, SAMPLE, Summary, cautions, csv_text, verdict_text
+
+HOSTILE = (
+    "<script>alert(1)</script>",
+    "<img src=x onerror=alert(1)>",
+    "</div></details><h1>Tuned wins",
+    '&lt;b&gt; &amp; "quotes" \'n such',
+    "![x](http://127.0.0.1/pixel.png)",
+    "<think>kept</think>",
+    "{{7*7}} {braces} %s",
+)
+
+
+class Page(HTMLParser):
+    def __init__(self, html: str):
+        super().__init__(convert_charrefs=True)
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(html)
+        self.close()
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def arm(text: str, score: float) -> dict:
+    return {
+        "output": text,
+        "reasoning": f"reasoning {text}",
+        "answer": f"answer {text}",
+        "problems": [f"problem {text}"],
+        "tokens": 5,
+        "ended": "end",
+        "truncated": False,
+        "answer_rouge_l": score,
+        "reasoning_rouge_l": 0.0,
+        "both_rouge_l": 0.0,
+        "before_answer": False,
+        "strict": False,
+        "lenient": True,
+        "length_ratio": 1.0,
+    }
+
+
+def example(text: str, base: float = 0.1, tuned: float = 0.2) -> dict:
+    return {
+        "record": 1,
+        "question": f"question {text}",
+        "reference": {"reasoning": "r", "answer": f"reference {text}"},
+        "base": arm(text, base),
+        "tuned": arm(text, tuned),
+        "gain": tuned - base,
+    }
+
+
+def render(summary: dict, examples: list[dict], samples: list[dict]) -> str:
+    read = Summary.model_validate(summary)
+    return report.render(read, list(map(EXAMPLE.validate_python, examples)), list(map(SAMPLE.validate_python, samples)))
+
+
+def summary_of(examples: list[dict], source: str = "starter") -> dict:
+    """summary.json, as a worker writes it."""
+    scores = {name: [metrics.RecordScore(**e[name]) for e in examples] for name in ("base", "tuned")}
+    return {
+        "schema": 1,
+        "run": f"run {source}",
+        "data": {"source": source, "revision": None, "records": len(examples), "fingerprint": "f"},
+        "decoding": {
+            "max_new_tokens": 64,
+            "temperature": 0.0,
+            "top_p": 1.0,
+            "seed": 1,
+            "batch_size": 2,
+            "contract": "chat",
+        },
+        "metric": str(VARIANT),
+        "arms": {name: metrics.summarise(s) for name, s in scores.items()},
+        "floors": {"echo": 0.27, "shuffled": 0.12, "empty": 0.0, "gold_reasoning": 0.17},
+        "paired": {
+            "tuned-base": metrics.compare(
+                *[[s.answer_rouge_l for s in scores[a]] for a in ("base", "tuned")]
+            ).model_dump(exclude_unset=True)
+        },
+        "seconds": 1.0,
+        "tokens": {"base": 5, "tuned": 5},
+    }
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_text_from_data_or_a_model_is_shown_and_never_run(text):
+    harmless = Page(render(summary_of([example("")], "x"), [example("")], [example("")]))
+    html = render(summary_of([example(text)], text), [example(text)], [{**example(text), "group": text}])
+    page = Page(html)
+    assert page.tags == harmless.tags, "no tag and no attribute comes from the text"
+    assert not {"script", "img", "iframe", "object", "link", "form"} & {tag for tag, _ in page.tags}
+    for part in ("question", "reference", "reasoning", "answer", "problem"):
+        assert f"{part} {text}" in page.text
+    assert f"run {text}" in page.text
+
+
+def test_the_page_stands_alone():
+    page = Page(render(summary_of([example("a")]), [example("a")], []))
+    assert not [a for _, attributes in page.tags for a in attributes if a in ("src", "href", "srcset")]
+    assert not [a for _, attributes in page.tags for a in attributes if a.startswith("on")]
+
+
+def test_figures_floors_and_decoding_are_all_there():
+    examples = [example("a", 0.1, 0.2), example("b", 0.3, 0.7)]
+    text = Page(render(summary_of(examples), examples, [])).text
+    for figure in (
+        "0.200",
+        "0.450",
+        "0.270",
+        "0.120",
+        "0.170",
+        "+0.250",
+        str(VARIANT),
+        "64 new tokens",
+        "greedy",
+    ):
+        assert figure in text
+    assert "For research only" in text
+    assert "2 higher, 0 equal, 0 lower" in text
+
+
+def test_the_largest_loss_comes_first():
+    examples = [example("middle", 0.2, 0.2), example("gain", 0.1, 0.9), example("loss", 0.9, 0.1)]
+    text = Page(render(summary_of(examples), examples, [])).text
+    assert text.index("question loss") < text.index("question middle") < text.index("question gain")
+
+
+def said(base: list[float], tuned: list[float]) -> str:
+    whole = summary_of([example("a")])
+    return verdict_text(Summary.model_validate({**whole, "paired": {"tuned-base": metrics.compare(base, tuned)}}))
+
+
+def test_the_verdict_claims_no_more_than_the_interval_allows():
+    base, tuned = [0.1, 0.3, 0.2, 0.4] * 3, [0.3, 0.1, 0.4, 0.21] * 3
+    noise, text = metrics.compare(base, tuned), said(base, tuned)
+    assert text.startswith("Not distinguishable")
+    assert f"{noise.records_needed} records would tell such a difference" in text
+    assert "better" not in text
+    same = said([0.5, 0.6] * 6, [0.5, 0.6] * 6)
+    assert same.startswith("Not distinguishable")
+    assert "would tell" not in same
+    low, high = [0.1, 0.12, 0.11] * 4, [0.3, 0.31, 0.33] * 4
+    gain = metrics.compare(low, high)
+    assert "better than base" in said(low, high)
+    assert f"{gain.low:+.3f} to {gain.high:+.3f}" in said(low, high)
+    assert "worse than base" in said(high, low)
+    assert said(low[:3], high[:3]).startswith("Too few records for a verdict (3 of at least 10)")
+
+
+def cautioned(summary: dict) -> list[str]:
+    return cautions(Summary.model_validate(summary))
+
+
+def test_a_further_comparison_without_a_verdict_names_its_arms():
+    whole = summary_of([example("a")])
+    paired = whole["paired"]["tuned-base"]
+    arms = {**whole["arms"], "base-told": whole["arms"]["base"]}
+    both = {"tuned-base": paired, "base-told-base": paired}
+    summary = Summary.model_validate({**whole, "arms": arms, "paired": both})
+    assert verdict_text(summary).startswith("Too few records")
+    assert verdict_text(summary, "base-told-base").startswith("Base told the format against base: Too few records")
+
+
+def test_cautions_name_what_else_could_have_made_the_headline():
+    summary = summary_of([example("a", 0.5, 0.6)])
+    assert cautioned(summary) == []
+    below_floor = summary_of([example("a", 0.1, 0.2)])
+    (note,) = cautioned(below_floor)
+    assert "echo" in note
+    assert "0.270" in note
+    long, cut = example("a", 0.5, 0.6), example("a", 0.5, 0.6)
+    long["base"]["length_ratio"] = 4.0
+    cut["tuned"]["truncated"] = True
+    assert "4.0 times as long" in cautioned(summary_of([long]))[0]
+    (note,) = cautioned(summary_of([cut]))
+    assert note.startswith("Tuned was cut")
+    assert note in Page(render(summary_of([cut]), [cut], [])).text
+
+
+def test_csv_is_one_figure_a_line():
+    rows = list(
+        csv.DictReader(
+            io.StringIO(csv_text(Summary.model_validate(summary_of([example("a", 0.1, 0.2), example("b", 0.3, 0.7)]))))
+        )
+    )
+    assert rows[0] | {} == {
+        "kind": "score",
+        "measure": "answer_rouge_l",
+        "arm": "base",
+        "value": "0.2",
+        "low": "",
+        "high": "",
+        "note": "rougeL F1, stemmer",
+    }
+    (difference,) = [r for r in rows if r["kind"] == "difference"]
+    assert float(difference["value"]) == pytest.approx(0.25)
+    assert float(difference["low"]) < 0.25 < float(difference["high"])
+    assert {r["arm"] for r in rows if r["kind"] == "floor"} == {"echo", "shuffled", "empty", "gold_reasoning"}
+
+
+def with_facts(text: str) -> tuple[dict, dict]:
+    """A summary and its example, whose record lists facts."""
+    row = example(text)
+    row["base"]["facts"] = {"named": [], "missed": [f"named {text}"], "forbidden": [f"forbidden {text}"]}
+    row["tuned"]["facts"] = {"named": [f"named {text}"], "missed": [], "forbidden": []}
+    floors = {"echo": 0.125, "shuffled": 0.0, "empty": 0.0, "gold_reasoning": 0.5}
+    ceiling = {"answer_rouge_l": 1.0, "facts_named": 0.975, "forbidden_stated": 0.0, "truncated": 0.0}
+    further = {"facts_named": floors, "forbidden_stated": dict.fromkeys(floors, 0.0)}
+    return {**summary_of([row]), "further_floors": further, "ceiling": ceiling}, row
+
+
+def test_facts_come_first_with_their_floors_and_ceiling_and_what_they_do_not_say():
+    summary, row = with_facts("x")
+    page = Page(render(summary, [row], [])).text
+    assert page.index("Facts named") < page.index("Records with a forbidden statement") < page.index("Answer ROUGE-L")
+    for words in ("12.5%", "97.5%", "found by matching words", "Facts named, 1 of 1: named x.", "Missed: named x."):
+        assert words in page
+    assert "States what it must not: forbidden x." in page
+    assert "answer ROUGE-L differs by" in page, "the verdict stays on the headline"
+    lines = csv_text(Summary.model_validate(summary)).splitlines()
+    assert "score,facts_named,tuned,1.0,,," in lines
+    assert "floor,facts_named,echo,0.125,,,the question as answer" in lines
+    assert "ceiling,facts_named,,0.975,,,the references cut at the token budget" in lines
+    assert "floor,answer_rouge_l,echo,0.27,,,the question as answer" in lines
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_names_of_facts_are_shown_and_never_run(text):
+    harmless, hostile = (with_facts(words) for words in ("", text))
+    pages = [Page(render(summary, [row], [row])) for summary, row in (harmless, hostile)]
+    assert pages[0].tags == pages[1].tags
+    assert pages[1].text.count(f"named {text}") == 4, "found and missed, in the record and in the sample"
+
+
+def test_each_arm_has_a_column_and_each_comparison_its_sentence():
+    examples = [example("a", 0.1, 0.2), example("b", 0.3, 0.7)]
+    for e in examples:
+        e["checkpoint-2"] = arm("curve", 0.15)
+    summary = summary_of(examples)
+    summary["arms"]["checkpoint-2"] = summary["arms"]["base"]
+    summary["paired"]["checkpoint-2-base"] = metrics.compare([0.1, 0.3], [0.15, 0.15]).model_dump()
+    page = Page(render(summary, examples, []))
+    assert page.text.count("answer curve") == 2
+    assert "checkpoint-2 against base" in page.text
+    assert [a["aria-label"] for tag, a in page.tags if tag == "svg"] == [
+        "2 records sorted by difference in answer ROUGE-L: 0 lower, 0 equal, 2 higher; mean +0.250, 95% interval "
+        f"{summary['paired']['tuned-base']['low']:+.3f} to {summary['paired']['tuned-base']['high']:+.3f}."
+    ]
+
+
+def test_scores_intervals_and_table_go_to_the_runs_own_record_in_w_and_b(tmp_path):
+    from medcot.engine.tracking import Tracker
+
+    class Logged:
+        summary: ClassVar[dict] = {}
+
+    summary = summary_of([example("a", 0.1, 0.2), example("b", 0.3, 0.7)])
+    Tracker(lambda event: None, Logged, tmp_path).figures(Summary.model_validate(summary))
+    sent = Logged.summary
+    assert sent["evaluation/arms/tuned/answer_rouge_l"] == pytest.approx(0.45)
+    assert sent["evaluation/paired/tuned-base/low"] == summary["paired"]["tuned-base"]["low"]
+    assert sent["evaluation/table"] == csv_text(Summary.model_validate(summary))
+    right = {"accuracy": 0.5, "low": 0.4, "high": 0.6, "truncated": 0.0, "unparsed": 0.0}
+    Tracker(lambda event: None, Logged, tmp_path).figures(
+        Summary.model_validate({**summary, "kind": "choice", "arms": {"base": right, "tuned": right}})
+    )
+    assert "choice/paired/tuned-base/low" in sent
+    assert sent["evaluation/arms/tuned/answer_rouge_l"] == pytest.approx(0.45), "the other measure stays"
+
+
+def test_a_further_measure_needs_its_class_and_its_entry_and_every_face_shows_it(monkeypatch):
+    class Cited(Records):
+        kind: ClassVar = "cited"
+        words: ClassVar = Words(
+            rows=(Row("cited", "Sources cited", ".1%"),),
+            headline="cited",
+            score="sources cited",
+            asked="claims",
+            label="citations",
+            floors={"none": "no source at all"},
+            meaning="A source may say something else.",
+        )
+
+        @classmethod
+        def cautions(cls, figures):
+            return ["No source was opened."]
+
+    monkeypatch.setitem(MEASURES, "cited", Cited)
+    arms = {arm: {"cited": 0.5, "truncated": 0.0} for arm in ("base", "tuned")}
+    written = {**summary_of([example("a")]), "kind": "cited", "arms": arms, "floors": {"none": 0.0}}
+    summary = Summary.model_validate(written)
+    page = Page(report.render(summary, [], [])).text
+    for words in ("Sources cited", "50.0%", "1 claims", "none: no source at all", "No source was opened."):
+        assert words in page
+    assert "sources cited differs by" in verdict_text(summary)
+    assert "score,cited,tuned,0.5" in csv_text(summary)
+
+
+def test_an_arm_that_is_called_like_a_formula_is_text_in_the_table():
+    found = summary_of([example("a", 0.1, 0.2), example("b", 0.3, 0.7)])
+    found["arms"]["=cmd"] = found["arms"]["base"]
+    rows = list(csv.reader(io.StringIO(csv_text(Summary.model_validate(found)))))
+    assert {row[2] for row in rows if row[0] == "score"} == {"base", "tuned", "'=cmd"}
+    assert not [cell for row in rows for cell in row if cell.startswith("=")]

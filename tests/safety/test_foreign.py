@@ -1,0 +1,54 @@
+"""What comes from elsewhere: run within limits, read if it is small and plain."""
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from medcot.safety import foreign
+
+
+@pytest.mark.parametrize(
+    "work",
+    [
+        lambda: b"x" * 10**10,
+        lambda: bytes(str(9 ** (9**9)), "ascii"),
+        lambda: time.sleep(60) or b"x",
+        lambda: os.kill(os.getpid(), signal.SIGKILL) or b"x",
+        lambda: 1 / 0,
+        lambda: sys.exit(1),
+    ],
+    ids=["memory", "computation in C", "sleep", "killed", "error", "exit"],
+)
+def test_what_takes_too_much_in_a_copy_gives_nothing_and_leaves_nothing(work):
+    before = psutil.Process().children()
+    assert foreign.in_a_copy(work, seconds=1.0, more_bytes=2**28) is None
+    assert set(psutil.Process().children()) <= set(before)
+
+
+def test_what_a_copy_makes_comes_back_whole_and_changes_nothing_here():
+    made = []
+    answer = foreign.in_a_copy(lambda: made.append(1) or b"x" * 10**6, seconds=20.0, more_bytes=2**28)
+    assert (answer, made) == (b"x" * 10**6, [])
+
+
+@pytest.mark.parametrize("content", ["[" * 100_000, "9" * 5000, "{", "", '{"a":' * 100_000])
+def test_a_small_file_that_is_no_json_is_a_value_error(tmp_path, content):
+    file = tmp_path / "a.json"
+    file.write_text(content)
+    with pytest.raises(ValueError, match=r".+"):
+        foreign.read_json(file)
+
+
+def test_what_is_no_small_plain_file_is_not_read(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "long").write_bytes(b" " * (foreign.MOST_SMALL + 1))
+    for name in ("pipe", "long", ".", "nothing"):
+        with pytest.raises(OSError, match=r".+"):
+            foreign.read_small(tmp_path / name)
+    with pytest.raises(OSError, match="no plain file"):
+        foreign.require_plain(Path("/dev/zero"))

@@ -1,0 +1,146 @@
+"""What this machine has, from what nvidia-smi says."""
+
+import signal
+import subprocess
+import time
+
+import psutil
+import pytest
+
+from medcot import machine
+
+SMI = """#!/bin/sh
+cat <<'END'
+{lines}
+END
+exit {code}
+"""
+
+
+@pytest.fixture
+def smi(tmp_path, monkeypatch):
+    def says(lines: str, code: int = 0) -> None:
+        program = tmp_path / "nvidia-smi"
+        program.write_text(SMI.format(lines=lines, code=code))
+        program.chmod(0o755)
+
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    return says
+
+
+def test_gpus_are_listed_with_their_memory(smi):
+    smi("NVIDIA H200, 143771, 143000\nNVIDIA A10, rev, B, 23028, 512")
+    found = machine.gpus()
+    assert [g.name for g in found] == ["NVIDIA H200", "NVIDIA A10, rev, B"]
+    assert found[0].memory_gib == pytest.approx(140.4, abs=0.1)
+    assert found[1].free_gib == 0.5
+    assert machine.device().name == "NVIDIA H200 (140 GiB), NVIDIA A10, rev, B (22 GiB)"
+
+
+def test_a_card_that_shares_the_hosts_memory_does_no_harm(smi):
+    smi("NVIDIA GB10, [N/A], [N/A]")
+    assert machine.gpus()[0].memory_gib == 0.0
+
+
+def test_a_driver_that_does_not_answer_is_no_gpu(smi):
+    smi("NVIDIA-SMI has failed because it could not communicate with the NVIDIA driver.", code=9)
+    assert machine.gpus() == ()
+    smi("No devices were found")
+    assert machine.gpus() == ()
+
+
+@pytest.mark.parametrize("hidden", ["", "-1"])
+def test_hidden_gpus_are_none(smi, monkeypatch, hidden):
+    smi("NVIDIA H200, 143771, 143000")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", hidden)
+    assert machine.gpus() == ()
+
+
+def test_without_nvidia_smi_the_cpu_is_named(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    found = machine.device()
+    assert found.gpus == ()
+    assert found.name.startswith("CPU, ")
+    assert 0 < found.free_memory_gib <= found.memory_gib
+    assert found.cores >= 1
+
+
+@pytest.mark.real_spawn
+def test_a_child_that_has_ended_leaves_no_zombie_though_nobody_waits_for_it():
+    pids = [machine.spawn("json.tool", "--help", stdout=subprocess.DEVNULL).pid for _ in range(3)]
+    killed = machine.spawn("http.server", "0", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    killed.kill()
+    deadline = time.monotonic() + 30
+    while any(map(psutil.pid_exists, [*pids, killed.pid])):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert killed.wait(timeout=5) == -signal.SIGKILL, "its code is kept for whoever asks"
+
+
+@pytest.mark.real_spawn
+def test_a_child_can_be_asked_and_ended_while_it_is_waited_for():
+    child = machine.spawn("http.server", "0", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    assert child.poll() is None
+    with pytest.raises(subprocess.TimeoutExpired):
+        child.wait(timeout=0.1)
+    child.terminate()
+    assert child.wait(timeout=30) == -signal.SIGTERM
+
+
+CANARY = "canary"
+KEPT_BACK = (
+    *("MEDCOT_AUTH", "MEDCOT_AUTH_FILE", "MEDCOT_TOKEN", "MEDCOT_ENDPOINT_KEY", "WANDB_API_KEY"),
+    *("OAUTH_CLIENT_SECRET", "OPENAI_API_KEY", "AWS_SECRET_ACCESS_KEY", "GITHUB_TOKEN", "DATABASE_URL", "MY_PASSWORD"),
+)
+PASSED_ON = (
+    *("PATH", "HOME", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "https_proxy", "NO_PROXY", "SSL_CERT_FILE", "CC"),
+    *("HF_HOME", "HF_TOKEN", "HF_ENDPOINT", "TRANSFORMERS_CACHE", "TORCHINDUCTOR_CACHE_DIR", "CUDA_HOME"),
+    *("NCCL_DEBUG", "OMP_NUM_THREADS", "PYTHONPATH", "PIP_INDEX_URL", "WANDB_MODE", "MEDCOT_CACHE", "PET_NNODES"),
+)
+
+
+@pytest.mark.parametrize("name", KEPT_BACK)
+def test_a_child_inherits_no_secret_that_it_does_not_need(monkeypatch, name):
+    monkeypatch.setenv(name, CANARY)
+    assert CANARY not in machine.child_environment().values()
+    assert machine.child_environment(machine.own(name))[name] == CANARY, "whoever needs it is given it"
+
+
+@pytest.mark.parametrize("name", PASSED_ON)
+def test_a_child_inherits_what_libraries_are_set_by(monkeypatch, name):
+    monkeypatch.setenv(name, CANARY)
+    assert machine.child_environment()[name] == CANARY
+
+
+def test_no_process_leaves_a_core_file_with_keys_in_it():
+    import resource
+
+    hard = resource.getrlimit(resource.RLIMIT_CORE)[1]
+    resource.setrlimit(resource.RLIMIT_CORE, (hard, hard))
+    told = "import resource; print(resource.getrlimit(resource.RLIMIT_CORE)[0])"
+    with machine.spawn("timeit", "-n1", "-r1", told, stdout=subprocess.PIPE, text=True) as child:
+        assert child.communicate(timeout=60)[0].splitlines()[0] == "0"
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_whose_a_connection_is_is_told_while_it_stands(host):
+    import os
+    import socket
+
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as listening:
+        try:
+            listening.bind((host, 0))
+        except OSError:
+            pytest.skip(f"this machine has no {host}")
+        listening.listen()
+        server = listening.getsockname()[:2]
+        with socket.create_connection(server) as client:
+            accepted, address = listening.accept()
+            with accepted:
+                assert machine.account_of(address[:2], server) == os.getuid()
+                client.shutdown(socket.SHUT_WR)
+                assert machine.account_of(address[:2], server) is None, "an end that is closing is not its account's"
+    assert machine.account_of(address[:2], server) is None
+    assert machine.account_of(("not an address", 1), server) is None

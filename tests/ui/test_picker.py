@@ -1,0 +1,112 @@
+"""Which model Chat asks, what is said of its memory, and what a tick may change."""
+
+import os
+
+import pytest
+
+from medcot import hub
+from medcot.settings import RunSettings
+from medcot.workers import protocol as m
+from tests.fakes import write_adapter, write_run
+from tests.ui.conftest import ask
+
+
+def test_the_page_says_what_is_in_memory_and_why_it_left(chat, monkeypatch):
+    client = chat.page.client
+    assert "No model is in memory" in chat.picker.memory_line()
+    client.loaded = m.Loaded(id="1", run="r<1>", model="m", device="CPU", warnings=["Prompt <contract>"])
+    assert "In memory: r&lt;1&gt;" in chat.picker.memory_line()
+    assert "Prompt &lt;contract&gt;" in chat.picker.memory_line()
+    client.loaded, client.unloaded = None, m.Unloaded(id="", reason="a job waits for the device")
+    assert "has left the memory: a job waits for the device" in chat.picker.memory_line()
+    monkeypatch.setattr("medcot.runs.job_dir.JobDir.worker_alive", lambda self, pid: pid == os.getpid())
+    write_run(chat.page.store, RunSettings(), "running", pid=os.getpid())
+    assert "A training has the device. Ask when it is free." in chat.picker.memory_line()
+
+
+@pytest.fixture
+def open_(chat, monkeypatch):
+    """Opens an adapter and asks it; returns what is open then, and what was loaded."""
+    monkeypatch.setattr(hub, "check_model", lambda model: model)
+
+    def open__(opened, name, style="plain", base=""):
+        view = chat.picker.open_other(opened, str(name), style, base)
+        opened, listed = view[chat.picker.opened], view[chat.picker.runs]
+        assert "Chosen" in view[chat.picker.problems]
+        ids = [value for _, value in listed["choices"]]
+        assert listed["value"] in ids
+        assert len(set(ids)) == len(ids)
+        ask(chat, listed["value"], opened)
+        assert isinstance(chat.page.client.requests[-1], m.AskRequest), "it was asked"
+        return opened, chat.page.client.requests[-2].adapter
+
+    return open__
+
+
+def test_two_folders_of_one_name_are_told_apart_and_the_chosen_one_is_asked(chat, open_, tmp_path):
+    first, second = (write_adapter(tmp_path / name / "final") for name in "xy")
+    opened, loaded = open_([], first)
+    assert loaded.path == first
+    opened, loaded = open_(opened, second)
+    assert loaded.path == second
+    assert chat.picker.names(opened) == [str(first), str(second)]
+    ask(chat, str(first), opened)
+    assert chat.page.client.requests[-2].adapter.path == first
+    assert str(first) in chat.picker.memory_line()
+
+
+def test_a_folder_opened_again_in_another_way_is_asked_in_that_way(chat, open_, tmp_path):
+    folder = write_adapter(tmp_path / "final")
+    opened, loaded = open_([], folder, style="chat")
+    assert (loaded.prompt.style, loaded.base.id) == ("chat", "owner/model")
+    opened, loaded = open_(opened, folder, style="plain", base="owner/other")
+    assert (loaded.prompt.style, loaded.base.id) == ("plain", "owner/other")
+    assert len(opened) == 1, "the newest counts"
+
+
+def test_a_folder_that_is_called_as_a_run_is_not_taken_for_it(chat, open_, tmp_path):
+    run = write_run(chat.page.store, RunSettings(), "finished", adapter=True)
+    folder = write_adapter(tmp_path / run.id)
+    opened, loaded = open_([], folder)
+    assert loaded.path == folder
+    ask(chat, run.id, opened)
+    assert chat.page.client.requests[-2].adapter.path == run.adapter_dir.resolve()
+    assert chat.picker.open_other([], run.id, "its own", "")[chat.picker.opened] == [], "the run itself is in the list"
+
+
+def test_a_run_without_its_contract_is_asked_in_the_way_that_it_was_opened(chat, open_):
+    run = write_run(chat.page.store, RunSettings(), "finished", adapter=True)
+    (run.adapter_dir / "prompt_contract.json").unlink()
+    _, loaded = open_([], run.id, style="plain")
+    assert loaded.prompt.style == "plain"
+
+
+def test_a_tick_leaves_the_choice_alone_until_it_is_gone_and_waits_for_the_list(chat):
+    first, second = (
+        write_run(chat.page.store, RunSettings(name=name), "finished", adapter=True) for name in ("one", "two")
+    )
+    picker = chat.picker
+    assert picker.look(None, [], "") == {}, "the page's own load brings the list"
+    view = picker.look(first.id, [], "another mark")
+    assert {value for _, value in view[picker.runs]["choices"]} == {first.id, second.id}
+    assert "value" not in view[picker.runs]
+    assert picker.look(first.id, [], view[picker.mark]) == {}
+    for none in ("gone", None):
+        assert picker.look(none, [], "another mark")[picker.runs]["value"] == picker.names([])[0]
+
+
+def test_only_the_starter_is_called_a_demonstration(chat, runs_dir):
+    write_run(chat.page.store, RunSettings(), "finished", adapter=True)
+    assert "often wrong" in chat.picker.model(chat.picker.names([])[0], [])[chat.picker.notice]
+    other = RunSettings.model_validate({"model": {"id": "owner/model"}, "name": "other"})
+    run = write_run(chat.page.store, other, "finished", adapter=True)
+    assert chat.picker.model(run.id, [])[chat.picker.notice] == ""
+
+
+def test_a_run_with_a_name_is_called_by_it_first_in_the_list_and_in_memory(chat):
+    run = write_run(chat.page.store, RunSettings(), "finished", adapter=True)
+    run.describe(name="Second try")
+    view = chat.picker.turned_to(run.id, [])
+    assert view[chat.picker.runs]["choices"] == [(f"Second try ({run.id})", run.id)]
+    ask(chat, run.id)
+    assert f"In memory: Second try ({run.id})" in chat.picker.memory_line()

@@ -1,0 +1,38 @@
+"""What the worker of a run that is continued is given."""
+
+import gradio as gr
+import pytest
+
+from medcot.errors import BadInput, Problem
+from medcot.settings import RunSettings
+from medcot.ui.train.open_run import OpenRun, Parts
+from medcot.ui.train.start import Start
+from medcot.workers import jobs
+from tests.fakes import write_run
+
+
+@pytest.fixture
+def start(page) -> Start:
+    with page.demo:
+        parts = Parts(gr.Tabs())
+        return Start(page, OpenRun(page, gr.Radio(), parts), parts)
+
+
+def test_continue_hands_on_the_typed_keys_and_then_the_fields_are_empty(page, start, monkeypatch):
+    run, given = write_run(page.store, RunSettings(), "stopped"), []
+    monkeypatch.setattr(jobs, "resume_training", lambda run, secrets: given.append((run.id, secrets)))
+    view = start.resume(run.id, " wandb ", "")
+    assert given == [(run.id, {"WANDB_API_KEY": "wandb"})]
+    assert view[start.run.problems] == ""
+    assert [view[key] for key in start.keys] == ["", ""]
+
+
+def test_a_refused_continue_leaves_the_typed_keys(page, start, monkeypatch):
+    def refuse(run, secrets):
+        raise BadInput(Problem("--resume", "no."))
+
+    monkeypatch.setattr(jobs, "resume_training", refuse)
+    run = write_run(page.store, RunSettings(), "stopped")
+    view = start.resume(run.id, "wandb", "")
+    assert "no." in view[start.run.problems]
+    assert not view.keys() & set(start.keys)
