@@ -14,7 +14,8 @@ from medcot.settings import STARTER, DataSettings, ModelSettings
 from medcot.settings.names import is_folder, is_hub_name, located
 
 CONNECT_SECONDS = 4.0
-WHERE = {"model": "model.id", "data set": "data.source", "adapter": "adapter"}  # where a problem with it lies
+# Where a problem with it lies. A benchmark is a data set too.
+WHERE = {"model": "model.id", "data set": "data.source", "adapter": "adapter", "benchmark": "--questions"}
 NOT_THE_HUB = "If this network has a sign-in page, sign in with a browser; else check the proxy and HF_ENDPOINT."
 NO_SAFETENSORS = "has no safetensors weights, and nothing else is loaded."
 # No pickles: weights come as safetensors or not at all.
@@ -94,7 +95,7 @@ def _info(kind: str, name: str, revision: str | None) -> Any:
     """What the Hub says of a repository. Raises BadInput where it is missing or closed to this account."""
     from huggingface_hub import HfApi
 
-    repo_type = "dataset" if kind == "data set" else "model"
+    repo_type = "dataset" if kind in ("data set", "benchmark") else "model"
     with _in_words(kind, name, revision):
         info = HfApi().repo_info(name, revision=revision, repo_type=repo_type, timeout=10)
         if not info.sha:
@@ -151,8 +152,33 @@ def _download(kind: str, name: str, revision: str | None, files: list[str]) -> P
         with _in_words(kind, name, revision):
             return Path(snapshot_download(name, revision=revision, allow_patterns=files))
     except LocalEntryNotFoundError:
-        what = f"{name} is not in the local cache, and the Hub was not asked or did not answer."
-        raise BadInput.of(WHERE[kind], what, "Unset HF_HUB_OFFLINE, or check the network.") from None
+        raise _not_cached(kind, name) from None
+
+
+def _not_cached(kind: str, name: str) -> BadInput:
+    what = f"{name} is not in the local cache, and the Hub was not asked or did not answer."
+    return BadInput.of(WHERE[kind], what, "Unset HF_HUB_OFFLINE, or check the network.")
+
+
+def download_data_file(name: str, revision: str, file: str) -> tuple[str, Path]:
+    """The commit of a benchmark's revision, and its one file. Raises BadInput where it is missing or not cached."""
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    require_hub(WHERE["benchmark"])
+    if not is_offline():
+        info = _info("benchmark", name, revision)
+        revision = str(info.sha)
+        if file not in (there := _files(info)):
+            readable = sorted(other for other in there if other.endswith((".parquet", ".json", ".jsonl")))
+            what = f"{name} at revision {revision} has no file {file}; it has {', '.join(readable[:10]) or 'none'}."
+            raise BadInput.of(WHERE["benchmark"], what, "Leave the revision out, or download a file and name its path.")
+    try:
+        with _in_words("benchmark", name, revision):
+            path = Path(hf_hub_download(name, file, repo_type="dataset", revision=revision))
+    except LocalEntryNotFoundError:
+        raise _not_cached("benchmark", name) from None
+    return path.parents[file.count("/")].name, path  # the cache names a snapshot's folder by its commit
 
 
 def pin_data(data: DataSettings) -> DataSettings:

@@ -58,7 +58,10 @@ def evaluate(
     run: o.RunId = LATEST,
     overrides: o.Set = None,
     questions: Annotated[
-        str | None, Option(help="Multiple choice: a file of question, options, answer_idx, or 'starter'.")
+        str | None,
+        Option(
+            help="Multiple choice: medqa, medmcqa, pubmedqa, 'starter', or a file of question, options, answer_idx."
+        ),
     ] = None,
     arms: Annotated[
         list[str] | None,

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from medcot.evaluation import choice_files, metrics
+from medcot.evaluation import benchmarks, choice_files, metrics
 from medcot.evaluation.answers import BASE, TUNED, Answer, Example, Question, Reference, Shown, comparisons, title
 from medcot.evaluation.choice_files import ChoiceQuestion
 from medcot.evaluation.measure import WORDS, Asked, Cut, Figures, Measure, Prompt
@@ -46,6 +46,8 @@ class Choice(Measure):
     source: str
     choices: list[ChoiceQuestion]
     fingerprint: str
+    revision: str | None = None  # of a benchmark on the Hub
+    notes: tuple[str, ...] = ()  # what was found when they were read
 
     kind: ClassVar = "choice"
     tracked_as: ClassVar = "choice"
@@ -55,9 +57,15 @@ class Choice(Measure):
     def open(
         cls, order: EvaluationOrder, folder: Path, data: DataSettings, trained_on: str | None, adopted: bool
     ) -> "Choice":
-        source, kept = order.questions or "", folder / choice_files.KEPT
-        found, fingerprint = choice_files.load(str(kept) if kept.is_file() else source)
-        return cls(source, found[: order.records], fingerprint)
+        kept = folder / choice_files.KEPT
+        found = choice_files.load(str(kept), lenient=True) if kept.is_file() else benchmarks.resolved(order)[1]
+        benchmark, notes = benchmarks.named(order.questions), []
+        if found.left_out:
+            numbers = ", ".join(map(str, list(found.left_out)[:10])) + (" and more" if len(found.left_out) > 10 else "")
+            why = next(iter(found.left_out.values()))
+            notes.append(f"{len(found.left_out)} records cannot be asked and are left out: {numbers}. The first {why}")
+        source = benchmark.source if benchmark else order.questions or ""
+        return cls(source, found.asked[: order.records], found.fingerprint, order.revision, tuple(notes))
 
     @property
     def questions(self) -> list[Question]:
@@ -69,7 +77,8 @@ class Choice(Measure):
             raise RuntimeError("A letter was read from an empty output; the metric is broken.")
         # The instruction itself names one as an example; the question behind it must name none.
         leaks = [q.record for q in self.choices if _STATED.search(q.question)]
-        return [f"The questions {', '.join(map(str, leaks[:10]))} speak of an answer themselves."] if leaks else []
+        speak = f"The questions {', '.join(map(str, leaks[:10]))} speak of an answer themselves."
+        return [*self.notes, *([speak] if leaks else [])]
 
     def example(self, question: Question, answers: Mapping[str, Answer]) -> ChoiceExample:
         asked = self.choices[question.number]
@@ -92,8 +101,9 @@ class Choice(Measure):
         count, (_, most_common) = len(self.choices), Counter(q.letter for q in self.choices).most_common(1)[0]
         chance = sum(1 / len(q.options) for q in self.choices)
         return Figures(
-            data=Asked(source=self.source, revision=None, records=count, fingerprint=self.fingerprint),
+            data=Asked(source=self.source, revision=self.revision, records=count, fingerprint=self.fingerprint),
             metric=METRIC,
+            prompt=PROMPT.strip(),
             arms={arm: accuracy(given) for arm, given in shown.items()},
             floors={"chance": chance / count, "most_common_letter": most_common / count},
             paired={key: compare(shown[b], shown[a], seed=seed) for key, (a, b) in comparisons(arms).items()},

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from string import ascii_uppercase
-from typing import Any
+from typing import Any, NamedTuple
 
 from medcot import data
 from medcot.data import starter
@@ -23,6 +23,7 @@ from medcot.errors import BadInput, Problem
 from medcot.settings import STARTER, DataSettings, data_suffix
 
 KEPT = "questions.jsonl"  # an evaluation's own copy, so that it can be continued without the file
+LEFT_OUT = "left_out"  # in that copy alone: why a published set's record is not asked
 MEDMCQA = ("opa", "opb", "opc", "opd")
 FIRST_OPTION = {".json": 1, ".jsonl": 1, ".ndjson": 1, ".parquet": 0}  # MedMCQA's number of it, by how it is published
 PUBMEDQA = ("yes", "no", "maybe")
@@ -45,10 +46,21 @@ class ChoiceQuestion:
     letter: str
 
 
-def load(source: str) -> tuple[list[ChoiceQuestion], str]:
-    """Read (questions, fingerprint) of a file, or the starter's. Raises BadInput with every bad record."""
+class QuestionSet(NamedTuple):
+    """A file's questions, their fingerprint, and why each record that cannot be asked is left out."""
+
+    asked: list[ChoiceQuestion]
+    fingerprint: str
+    left_out: dict[int, str]
+
+
+def load(source: str, *, lenient: bool = False) -> QuestionSet:
+    """Read a file, or the starter's questions. Raises BadInput with every bad record.
+
+    `lenient` leaves bad records out instead, since nobody can correct a published set.
+    """
     path = str(starter.QUESTIONS) if source == STARTER else source
-    found, problems = [], []
+    found, problems, left_out = [], [], dict[int, str]()
     rows = data.read_rows(DataSettings(source=path), header=_mmlu, whole=True)
     numbered = [(number, _lower(row)) for number, row in rows]
     first = _first_option([row for _, row in numbered], path)
@@ -56,19 +68,21 @@ def load(source: str) -> tuple[list[ChoiceQuestion], str]:
         try:
             found.append(_question(number, row, first))
         except BadRow as bad:
+            left_out[number] = str(bad)
             problems.append(Problem(f"{Path(path).name}, record {number}", str(bad)))
-    if problems:
+    if problems and not (lenient and found):
         raise BadInput(data.cut(problems))
     if not found:
         raise BadInput.of("--questions", f"{source} holds no questions.", "Choose a file that does.")
     text = json.dumps([(q.question, q.options, q.letter) for q in found])
-    return found, hashlib.sha256(text.encode()).hexdigest()
+    return QuestionSet(found, hashlib.sha256(text.encode()).hexdigest(), left_out)
 
 
-def as_lines(asked: list[ChoiceQuestion]) -> str:
-    """Write the questions as a file that `load` reads."""
-    rows = ({"question": q.question, "options": q.options, "answer_idx": q.letter} for q in asked)
-    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+def as_lines(found: QuestionSet) -> str:
+    """Write the questions as a file that `load` reads; the lines of those left out keep everybody's number."""
+    rows: dict[int, dict[str, object]] = {number: {LEFT_OUT: why} for number, why in found.left_out.items()}
+    rows |= {q.record: {"question": q.question, "options": q.options, "answer_idx": q.letter} for q in found.asked}
+    return "".join(json.dumps(rows[number], ensure_ascii=False) + "\n" for number in sorted(rows))
 
 
 def _lower(row: Any) -> Any:
@@ -116,6 +130,8 @@ def _question(number: int, row: Any, first: int) -> ChoiceQuestion:
     """Parse a record; `first` is MedMCQA's number of the first option. Raises BadRow if something is wrong with it."""
     if isinstance(row, BadRow):
         raise row
+    if isinstance(row, dict) and row.keys() == {LEFT_OUT}:
+        raise BadRow(str(row[LEFT_OUT]))
     if not isinstance(row, dict):
         raise BadRow("is no object with question, options and answer_idx.")
     question = row.get("question")

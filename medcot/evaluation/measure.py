@@ -40,6 +40,7 @@ class Figures(Written):
 
     data: Asked
     metric: str
+    prompt: str | None = None  # what stands around a question and its options
     arms: dict[str, ArmScores]
     floors: dict[str, float]  # of the headline
     further_floors: dict[str, dict[str, float]] = Field(default_factory=dict)  # of other rows, by their keys
@@ -61,6 +62,7 @@ class Words:
     matched: str = ""  # how the figures of facts are found
     elsewhere: str | None = None  # asked and label for an adapter from elsewhere, from which nothing was held out
     test: str = ""  # what a comparison's p_value is of
+    prompt: str = ""  # whose wording the questions are put in
 
 
 _TABLES = Path(__file__).with_name("measures.toml").read_text(encoding="utf-8")

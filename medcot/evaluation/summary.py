@@ -168,7 +168,9 @@ def scores(summary: Summary) -> Table:
         (row.label, *(summary.figure(row, arm) for arm in summary.arms.values()), *summary.difference(row))
         for row in summary.rows
     ]
-    return Table(headings, rows, (f"{summary.data.records} {summary.asked}", summary.metric, str(summary.decoding)))
+    how = [summary.words.prompt] if summary.prompt and summary.words.prompt else []
+    notes = (f"{summary.data.records} {summary.asked}", "; ".join([summary.metric, *how]), str(summary.decoding))
+    return Table(headings, rows, notes)
 
 
 def floors(summary: Summary) -> Table:
@@ -217,7 +219,7 @@ def _lines(summary: Summary) -> Iterator[tuple[str | float, ...]]:
     for arm, found in summary.arms.items():
         for row in summary.rows:
             sides = (found["low"], found["high"]) if summary.has_interval(row, found) else ("", "")
-            yield "score", row.key, arm, found[row.key], *sides, summary.metric if row.key == name else ""
+            yield "score", row.key, arm, found[row.key], *sides, scores(summary).notes[1] if row.key == name else ""
     for row, floors_of in summary.all_floors:
         for floor, value in floors_of.items():
             yield "floor", row.key, floor, value, "", "", summary.words.floors.get(floor, "")

@@ -52,8 +52,11 @@ class EvaluationOrder(EvaluationSettings):
     """settings.json of an evaluation. Holds no secret."""
 
     questions: str | None = Field(
-        None, max_length=1000, description=f"A multiple-choice file, or '{STARTER}'; none means the held-out records."
+        None,
+        max_length=1000,
+        description=f"A multiple-choice file, a benchmark's name, or '{STARTER}'; none means the held-out records.",
     )
+    revision: str | None = Field(None, max_length=200, description="The commit of a benchmark on the Hub.")
     adapters: tuple[str, ...] = Field(
         (), max_length=20, description=f"Further arms: runs, adapter folders, Hub ids, checkpoint-N or '{CHECKPOINTS}'."
     )

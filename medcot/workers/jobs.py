@@ -16,7 +16,7 @@ from typing import Literal
 
 from medcot import machine
 from medcot.errors import BadInput, Failure, Problem
-from medcot.evaluation import choice_files
+from medcot.evaluation import benchmarks, choice_files
 from medcot.hub import SETTINGS
 from medcot.machine import child_environment, disk_in_words, write_atomically
 from medcot.runs import liveness
@@ -67,7 +67,7 @@ def start_evaluation(
         problems.append(Problem("evaluation.processes", what, "Set it to 1, or leave --endpoint out."))
     if problems:
         raise BadInput(problems)
-    asked = choice_files.load(wanted.questions)[0] if wanted.questions else []
+    wanted, asked = benchmarks.resolved(wanted) if wanted.questions else (wanted, None)
     with _writing(run.path):
         evaluation = run.new_evaluation()
         if asked:

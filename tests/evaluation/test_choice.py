@@ -35,7 +35,7 @@ def write(path, rows):
 
 @pytest.mark.parametrize("row", LAYOUTS.values(), ids=LAYOUTS)
 def test_layouts_of_one_question(tmp_path, row):
-    ((found,), _) = choice_files.load(write(tmp_path / "q.jsonl", [row]))
+    ((found,), *_) = choice_files.load(write(tmp_path / "q.jsonl", [row]))
     assert (found.question, found.options, found.letter) == ("Q?", PLAIN["options"], "B")
 
 
@@ -74,7 +74,7 @@ def test_pubmedqas_own_file_is_an_object_by_id(tmp_path):
 
 @pytest.mark.skipif(not PUBMEDQA.is_file(), reason="the authors' own file is not beside this clone")
 def test_the_thousand_questions_of_pubmedqas_authors():
-    found, _ = choice_files.load(str(PUBMEDQA))
+    found, *_ = choice_files.load(str(PUBMEDQA))
     assert Counter(q.options[q.letter] for q in found) == {"yes": 552, "no": 338, "maybe": 110}
     assert all(q.question.count("\n") >= 1 for q in found)
 
@@ -93,7 +93,7 @@ MEDMCQA = {"question": "Q?", "opa": "1", "opb": "2", "opc": "3", "opd": "4"}
 )
 def test_medmcqa_counts_as_its_numbers_tell(tmp_path, numbers, letters):
     rows = [{**MEDMCQA, "cop": n} for n in numbers]
-    found, _ = choice_files.load(write(tmp_path / "q.jsonl", rows))
+    found, *_ = choice_files.load(write(tmp_path / "q.jsonl", rows))
     assert "".join(q.letter for q in found) == letters
 
 
@@ -135,7 +135,7 @@ def test_a_number_is_renamed_by_where_it_counts_from(tmp_path):
 def test_a_number_counts_the_places_of_missing_options_too(tmp_path):
     medmcqa = {"question": "Q?", "opa": "1", "opb": None, "opc": "3", "opd": "4", "cop": 4}
     plain = {"question": "Q?", "options": ["1", None, "3"], "answer_idx": 2}
-    found, _ = choice_files.load(write(tmp_path / "q.jsonl", [medmcqa, plain]))
+    found, *_ = choice_files.load(write(tmp_path / "q.jsonl", [medmcqa, plain]))
     assert [q.letter for q in found] == ["D", "C"]
     with pytest.raises(BadInput, match="has no `answer_idx`"):
         choice_files.load(write(tmp_path / "q.jsonl", [{**plain, "answer_idx": 1}]))
@@ -166,7 +166,7 @@ def test_a_file_without_questions_is_refused(tmp_path):
 
 
 def test_the_starters_questions_are_forty_balanced_and_not_among_its_records():
-    found, _ = choice_files.load("starter")
+    found, *_ = choice_files.load("starter")
     assert len(found) == 40
     assert Counter(q.letter for q in found) == {"A": 10, "B": 10, "C": 10, "D": 10}
     assert len({q.question for q in found}) == 40
@@ -176,7 +176,7 @@ def test_the_starters_questions_are_forty_balanced_and_not_among_its_records():
 
 
 def test_the_prompt_is_that_of_huatuogpt_o1(tmp_path):
-    ((asked,), _) = choice_files.load(write(tmp_path / "q.jsonl", [PLAIN]))
+    ((asked,), *_) = choice_files.load(write(tmp_path / "q.jsonl", [PLAIN]))
     assert prompt_for(asked).endswith("in the format: 'The answer is A.'.\nQ?\nA. one\nB. two\nC. three")
 
 

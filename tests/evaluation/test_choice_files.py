@@ -60,7 +60,7 @@ LAYOUTS = {
 
 @pytest.mark.parametrize("row", LAYOUTS.values(), ids=LAYOUTS)
 def test_a_layout_gives_the_same_question(tmp_path, row):
-    ((found,), _) = choice_files.load(write(tmp_path / "q.jsonl", [row]))
+    ((found,), *_) = choice_files.load(write(tmp_path / "q.jsonl", [row]))
     assert (found.question, found.options, found.letter) == (ASKED["question"], OPTIONS, "B")
 
 
@@ -72,7 +72,7 @@ def test_mmlus_own_csv_has_no_line_of_names(tmp_path, header):
     rows = [[ASKED["question"], *TEXTS, "B"], ["Which of them, if any?", "0", "1", "0", "none", "D"]]
     with path.open("w", newline="") as file:
         csv.writer(file).writerows([*header, *rows])
-    found, _ = choice_files.load(str(path))
+    found, *_ = choice_files.load(str(path))
     assert [(q.record, q.question, q.letter) for q in found] == [(1, ASKED["question"], "B"), (2, rows[1][0], "D")]
     assert found[0].options == OPTIONS
 
@@ -126,7 +126,7 @@ def test_an_answer_that_is_not_plain_is_refused(tmp_path, row, words):
     ],
 )
 def test_texts_that_look_like_letters_and_numbers_are_texts(tmp_path, row, letter):
-    ((found,), _) = choice_files.load(write(tmp_path / "q.jsonl", [row]))
+    ((found,), *_) = choice_files.load(write(tmp_path / "q.jsonl", [row]))
     assert found.letter == letter
 
 

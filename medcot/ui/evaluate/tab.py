@@ -6,6 +6,7 @@ from typing import Any
 import gradio as gr
 
 from medcot.errors import BadInput
+from medcot.evaluation import benchmarks
 from medcot.evaluation.summary import MEASURES
 from medcot.runs.job_dir import ALIVE
 from medcot.runs.run import Evaluation, Run
@@ -248,8 +249,9 @@ def named(evaluation: Evaluation, adopted: bool) -> str:
     stamp = evaluation.id
     when = f"{stamp[:4]}-{stamp[4:6]}-{stamp[6:8]} {stamp[9:11]}:{stamp[11:13]}"
     try:
-        words = MEASURES[evaluation.order().kind].words
-        what = (adopted and words.elsewhere) or words.label
+        order = evaluation.order()
+        words, benchmark = MEASURES[order.kind].words, benchmarks.named(order.questions)
+        what = benchmark.title if benchmark else (adopted and words.elsewhere) or words.label
     except BadInput:
         what = "settings unreadable"
     return f"{when} · {what}"
