@@ -203,12 +203,15 @@ def stopwatch(profile_step: int) -> Any:
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             synchronize()
             self.seconds.append(time.perf_counter() - self._started)
-            self.tokens.append(int(state.num_input_tokens_seen) - self._seen)
-            self._seen = int(state.num_input_tokens_seen)
             if self._profiler:
                 self._profiler.stop()
                 self.profile = summary_of(self._profiler, self.seconds[-1])
                 self._profiler = None
+
+        def on_log(self, args: Any, state: Any, control: Any, logs: Any, **_: Any) -> None:
+            if "loss" in logs:  # of each step; the state's count of tokens is brought up to date for it
+                self.tokens.append(int(state.num_input_tokens_seen) - self._seen)
+                self._seen = int(state.num_input_tokens_seen)
 
     return Stopwatch()
 

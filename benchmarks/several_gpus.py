@@ -1,13 +1,15 @@
-"""How much faster a training is on several GPUs than on one: `medcot train --processes N` against one process, in turn.
+"""How much faster a training is on several GPUs: `medcot train --processes N` for each N, in turn.
 
-    python benchmarks/several_gpus.py --model FOLDER --data FILE [--processes 2] [--sequences 16 64]
+    python benchmarks/several_gpus.py --model FOLDER --data FILE [--processes 1 2 4] [--sequences 16 64 128]
 
-The same sequences an optimizer step for one and for several, 16 as the recipe has them where nothing else is said,
-arranged by the planner for each. Whole jobs as a user starts them; the speed is read from their events, from the fifth
-step to the last, padding not counted. A second round, where time allows, finds the kernels compiled.
+The same sequences an optimizer step for all, 16 as the recipe has them where nothing else is said, arranged by the
+planner for each. Whole jobs as a user starts them; the speed is read from their events, from the fifth step to the
+last, padding not counted. The limit is 4 operations a parameter and token at this card's own rate of a large bf16
+product, times the GPUs. A second round, where time allows, finds the kernels compiled.
 """
 
 import itertools
+import math
 import subprocess
 import sys
 import tempfile
@@ -27,30 +29,34 @@ SKIPPED = 4  # steps in which kernels are compiled and caches filled
 
 def main() -> None:
     parser = measuring.parser(__doc__ or "", 480)
-    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--processes", nargs="*", type=int, default=[1, 2], help="the first is what others are held to")
     parser.add_argument("--backend", choices=["unsloth", "peft"], default="unsloth")
     parser.add_argument("--quantization", nargs="*", default=["none", "4bit"])
     parser.add_argument("--sequences", nargs="*", type=int, default=[16], help="an optimizer step, even")
     parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--steps", type=int, default=16, help="that are timed")
     args = parser.parse_args()
     rows = measuring.Rows(args.out, args.seconds)
+    peak = measuring.peak_tflops()
+    rows.add(what="card", bf16_tflops=peak, launch_us=measuring.launch_microseconds())
     for quantization, sequences in itertools.product(args.quantization, args.sequences):
-        rates: dict[int, float] = {}
         for number in range(args.rounds):
-            for count in (1, args.processes):
+            first = 0.0
+            for count in args.processes:
                 if rows.left() < 0:
                     return
                 run = trained(args, quantization, sequences, count)
-                label = {"quantization": quantization, "sequences": sequences}
-                rates[count] = tell(run, rows, **label, processes=count, round=number)
-        ratio = rates[args.processes] / rates[1] if all(rates.values()) else None
-        rows.add(what="ratio", quantization=quantization, sequences=sequences, several_to_one=ratio)
+                label = {"quantization": quantization, "sequences": sequences, "processes": count, "round": number}
+                rate = tell(run, rows, peak * count, **label)
+                first = first or rate
+                if first and count != args.processes[0]:
+                    rows.add(what="ratio", **label, to=args.processes[0], ratio=rate / first)
 
 
 def trained(args: Any, quantization: str, sequences: int, count: int) -> Run:
     """One whole job, and its run directory."""
     folder = Path(tempfile.mkdtemp())
-    steps = SKIPPED + (2 if args.tiny else 16)
+    steps = SKIPPED + (2 if args.tiny else args.steps)
     values = {
         "model.id": args.model,
         "model.quantization": quantization,
@@ -71,7 +77,7 @@ def trained(args: Any, quantization: str, sequences: int, count: int) -> Run:
     return RunStore(folder).get("latest")
 
 
-def tell(run: Run, rows: measuring.Rows, **label: Any) -> float:
+def tell(run: Run, rows: measuring.Rows, tflops: float, **label: Any) -> float:
     """A row of one job's speed, which is returned; 0 where it did not get so far."""
     steps = [event for event in run.events()[0] if isinstance(event, Step)][SKIPPED - 1 :]
     plan, status = run.plan(), run.status()
@@ -82,6 +88,7 @@ def tell(run: Run, rows: measuring.Rows, **label: Any) -> float:
         what="train",
         **label,
         tokens_per_second=rate,
+        share_of_limit=rate * 4 * parameters(run) / (tflops * 1e12),
         steps=len(steps) - 1,
         loss=steps[-1].loss if steps else None,
         peak_gib=max((step.gpu_memory_gib or 0 for step in steps), default=None),
@@ -90,6 +97,14 @@ def tell(run: Run, rows: measuring.Rows, **label: Any) -> float:
         arrangement=str(plan.arrangement) if plan else "",
     )
     return rate
+
+
+def parameters(run: Run) -> int:
+    """The base's, as its weights' files say: a 4-bit model in memory packs two into a byte."""
+    from medcot.adapters.tensors import header
+
+    files = Path(run.settings().model.id).glob("*.safetensors")
+    return sum(math.prod(shape) for file in files for shape in header(file).values())
 
 
 if __name__ == "__main__":

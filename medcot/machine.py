@@ -12,15 +12,18 @@ import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import psutil
 
 from medcot.errors import BadInput, Problem
+
+P, T = ParamSpec("P"), TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,6 +242,20 @@ def problems(count: int, where: str) -> list[Problem]:
     if there and here(count) > there:
         what = f"each process on this host takes a GPU of its own, {here(count)} in all, and there are {there}."
         found.append(Problem(where, what, f"Set {where}={there * hosts()} or less."))
+    return found
+
+
+def in_thread(do: Callable[P, T], *args: P.args, **named: P.kwargs) -> "Future[T]":
+    """What a daemon thread computes: unlike an executor's, it holds up no process that ends."""
+    found: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            found.set_result(do(*args, **named))
+        except BaseException as error:  # noqa: BLE001  # whoever asks for the result is told
+            found.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
     return found
 
 

@@ -4,6 +4,8 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from medcot.engine import without_broken_torchvision
+
 SPECIAL = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
 WIDE = {"vocab_size": 512, "initializer_range": 0.15, **SPECIAL}
 # The shape of most families that came after Llama: grouped keys, and names as in Llama.
@@ -151,7 +153,7 @@ def config(name: str, **values):
     """The configuration of a family's tiny model, with `values` of its own."""
     from transformers import AutoConfig
 
-    import medcot.engine  # noqa: F401  # before transformers
+    without_broken_torchvision()
 
     return AutoConfig.for_model(name, **{**(SEEING.get(name) or FAMILIES[name][0]), **values})
 

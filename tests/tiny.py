@@ -9,6 +9,8 @@ import json
 import sys
 from pathlib import Path
 
+from medcot.engine import without_broken_torchvision
+
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 VOCABULARY = 512
 END_ROW = 1.2  # about half of the greedy outputs of 32 tokens then end by themselves
@@ -22,7 +24,7 @@ CHAT_TEMPLATE = (
 
 def build(folder: Path, *, seed: int = 7) -> Path:
     """Save model and tokenizer into `folder`, and return it."""
-    import medcot.engine  # noqa: F401  # keeps a torchvision that cannot load out of transformers' way
+    without_broken_torchvision()
 
     folder.mkdir(parents=True, exist_ok=True)
     build_tokenizer().save_pretrained(folder)

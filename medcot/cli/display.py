@@ -55,9 +55,20 @@ def assembled(*parts: Part) -> Text:
 
 @contextmanager
 def working(words: str) -> Iterator[Callable[[str], None]]:
-    """Show what is being done, until it is; yields what changes the words."""
-    with err.status(assembled(words)) as status:
-        yield lambda stage: status.update(assembled(stage))
+    """Show what is being done, until it is; yields what changes the words. Without a terminal each stage is a line."""
+    if err.is_terminal:
+        with err.status(assembled(words)) as status:
+            yield lambda stage: status.update(assembled(stage))
+        return
+    said: list[str] = []
+
+    def line(stage: str) -> None:
+        name = stage.partition(",")[0]  # what follows is a speed or a count
+        if name not in said[-1:]:
+            said.append(name)
+            err.print(assembled(stage), soft_wrap=True)
+
+    yield line
 
 
 def marked(mark: str, style: str, line: str) -> None:

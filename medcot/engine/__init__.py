@@ -9,14 +9,20 @@ import sys
 from typing import Any
 from unittest import mock
 
-# Beside a CPU build of torch, the registry's torchvision cannot load, and transformers and trl then fail with it
-# (vllm-project/vllm#15372). Nothing here needs it, so a broken one is made to look absent.
-if importlib.util.find_spec("torchvision"):
+
+def without_broken_torchvision() -> None:
+    """Make a torchvision that cannot load look absent; call this where the model libraries are about to be imported.
+
+    Beside a CPU build of torch, the registry's cannot load, and transformers and trl then fail with it
+    (vllm-project/vllm#15372). Nothing here needs it. Trying it loads torch, which takes seconds.
+    """
+    if not importlib.util.find_spec("torchvision"):
+        return
     try:
         import torchvision  # noqa: F401
     except (ImportError, OSError, RuntimeError):
-        for _name in [m for m in sys.modules if m.partition(".")[0] == "torchvision"]:
-            del sys.modules[_name]
+        for name in [m for m in sys.modules if m.partition(".")[0] == "torchvision"]:
+            del sys.modules[name]
         sys.modules["torchvision"] = None  # type: ignore[assignment]
 
 

@@ -42,6 +42,7 @@ AGREEMENT = 0.9  # of the tokens at least, in 16-bit arithmetic: roundings chang
 INSTEAD = "Nothing was kept: use the adapter itself."
 CARD = Template(Path(__file__).with_name("merged.md").read_text(encoding="utf-8"))
 ROOM = 1.1  # of the disk and memory that the figures say
+BYTES_MERGING, BYTES_BESIDE_GPU = 8, 2  # a parameter: float32 twice at the check; a file on its way to and from a GPU
 
 
 def export(request: ExportRequest, report: Report) -> Exported:
@@ -49,10 +50,11 @@ def export(request: ExportRequest, report: Report) -> Exported:
     adapter, target, draft = request.adapter, request.target, request.draft
     local = models.resolve(adapter.base, report)
     size = sum(sum(map(math.prod, header(file).values())) for file in sorted(local.path.glob("*.safetensors")))
-    require_room(size, target)
+    device = roomy_device(size)
+    require_room(size, target, device)
     require_finite(adapter.path / WEIGHTS)
     report(Progress(stage="Loading base and adapter"))
-    base, tokenizer = load(local.path, "float32")
+    base, tokenizer = load(local.path, "float32", device)
     adapter.use_own_template(tokenizer)
     contract = adapter.contract or prompts.make_contract(adapter.prompt, tokenizer)
     asked = [prompts.encode_prompt(tokenizer, contract, q) for _, q in starter.SAMPLE_QUESTIONS]
@@ -73,7 +75,7 @@ def export(request: ExportRequest, report: Report) -> Exported:
             report(Progress(stage=f"Writing in {name}"))
             write(merged, tokenizer, adapter, contract, draft, name)
             report(Progress(stage=f"Reading back and asking again in {name}"))
-            same, tokens = same_tokens(load(draft, name)[0], asked, wanted), sum(map(len, wanted))
+            same, tokens = same_tokens(load(draft, name, device)[0], asked, wanted), sum(map(len, wanted))
             gc.collect()
             if same is not None and same >= AGREEMENT * tokens:
                 draft.rename(target)
@@ -85,9 +87,16 @@ def export(request: ExportRequest, report: Report) -> Exported:
         raise WorkerFailed(f"The merged model cannot be had in 16 bits: {'; '.join(refused)}. {INSTEAD}")
 
 
-def require_room(size: int, target: Path) -> None:
-    """Raise BadInput if `size` parameters do not fit: 2 bytes each on the disk, 4 in memory, twice at the check."""
-    disk, memory = 2 * size * ROOM / 2**30, 8 * size * ROOM / 2**30
+def roomy_device(size: int) -> str:
+    """Where `size` parameters are merged and checked: the GPU with 8 bytes free for each, else the CPU."""
+    roomy = torch.cuda.is_available() and torch.cuda.mem_get_info()[0] > BYTES_MERGING * size * ROOM
+    return "cuda" if roomy else "cpu"
+
+
+def require_room(size: int, target: Path, device: str) -> None:
+    """Raise BadInput if `size` parameters do not fit on the disk, at 2 bytes each, or into this machine's memory."""
+    a_parameter = BYTES_MERGING if device == "cpu" else BYTES_BESIDE_GPU
+    disk, memory = 2 * size * ROOM / 2**30, a_parameter * size * ROOM / 2**30
     free_disk, free_memory = shutil.disk_usage(target.parent).free / 2**30, psutil.virtual_memory().available / 2**30
     problems = []
     if free_disk < disk:
@@ -109,11 +118,11 @@ def formats(merged: Any, base: Path) -> list[str]:
     return sorted(fitting, key=lambda name: name != own)
 
 
-def load(folder: Path, dtype: str) -> tuple[Any, Any]:
-    """(model, tokenizer) on the CPU, computing in that format."""
+def load(folder: Path, dtype: str, device: str) -> tuple[Any, Any]:
+    """(model, tokenizer) on the device, computing in that format."""
     settings = ModelSettings(id=str(folder), dtype=dtype)
-    model, tokenizer = PeftBackend().load(LocalModel(folder, folder.name), settings, max_length=0)
-    return model.to("cpu").eval(), tokenizer
+    model, tokenizer = PeftBackend(device).load(LocalModel(folder, folder.name), settings, max_length=0)
+    return model.eval(), tokenizer
 
 
 def generation_defaults(own: GenerationConfig, contract: PromptContract, tokenizer: Any) -> GenerationConfig:
@@ -136,17 +145,17 @@ def same_tokens(model: Any, asked: list[list[int]], wanted: list[list[int]]) -> 
     """How many of the wanted tokens the model itself chooses after the text before; None if a logit is not finite."""
     same = 0
     for prompt, tokens in zip(asked, wanted, strict=True):
-        logits = model(torch.tensor([prompt + tokens])).logits[0, len(prompt) - 1 : -1]
+        logits = model(torch.tensor([prompt + tokens], device=model.device)).logits[0, len(prompt) - 1 : -1]
         if not bool(logits.amax(-1).isfinite().all()):
             return None
-        same += int((logits.argmax(-1) == torch.tensor(tokens)).sum())
+        same += int((logits.argmax(-1).cpu() == torch.tensor(tokens)).sum())
     return same
 
 
 @torch.inference_mode()
 def greedy(model: Any, prompt: list[int], contract: PromptContract, tokenizer: Any) -> list[int]:
     """The most likely tokens after a prompt, by transformers' generate."""
-    ids = torch.tensor([prompt])
+    ids = torch.tensor([prompt], device=model.device)
     options: dict[str, Any] = {"max_new_tokens": CHECKED_TOKENS, "do_sample": False, "eos_token_id": contract.eos_id}
     options |= {"pad_token_id": tokenizer.pad_token_id, "attention_mask": torch.ones_like(ids)}
     found = model.generate(input_ids=ids, **options)

@@ -4,6 +4,7 @@ import hashlib
 import json
 import shutil
 import tempfile
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from medcot.adapters.base import local_folder, require_model
 from medcot.data import starter
 from medcot.engine import gguf_read_once
 from medcot.errors import BadInput, first_line
-from medcot.machine import sha256_of
+from medcot.machine import in_thread, sha256_of
 from medcot.runs.events import Progress, Report
 from medcot.settings import STARTER, ModelSettings
 from medcot.workers.protocol import TorchDevice
@@ -37,7 +38,12 @@ class LocalModel:
     """A folder that from_pretrained reads; `identity` names the exact weights."""
 
     path: Path
-    identity: str
+    named: "str | Future[str]"
+
+    @property
+    def identity(self) -> str:
+        """Waits for the hash of the weights, which takes as long as reading them. Raises OSError if they cannot be."""
+        return self.named if isinstance(self.named, str) else self.named.result()
 
 
 def starter_model(report: Report) -> LocalModel:
@@ -137,13 +143,23 @@ def resolve(model: ModelSettings, report: Report) -> LocalModel:
         return starter_model(report)
     if path := local_folder(model):
         require_model(path)
-        files = sorted([path / "config.json", *path.glob("*.safetensors")])
-        weights = hashlib.sha256("".join(file.name + sha256_of(file) for file in files).encode()).hexdigest()[:16]
-        return LocalModel(path, f"{path.name}@sha256:{weights}")
+        return LocalModel(path, _hashing(path))
     report(Progress(stage=f"Fetching {model.id} from the Hub"))
     folder = hub.download_model(model)
     require_model(folder)
     return LocalModel(folder, f"{model.id}@{folder.name}")  # the cache names a snapshot's folder by its commit
+
+
+def _hashing(folder: Path) -> "Future[str]":
+    """The identity of a model folder, which threads compute while the caller reads data and loads."""
+    files = sorted([folder / "config.json", *folder.glob("*.safetensors")])
+    hashes = [in_thread(sha256_of, file) for file in files]
+
+    def named() -> str:
+        texts = (file.name + each.result() for file, each in zip(files, hashes, strict=True))
+        return f"{folder.name}@sha256:{hashlib.sha256(''.join(texts).encode()).hexdigest()[:16]}"
+
+    return in_thread(named)
 
 
 def compute_dtype(wanted: str) -> torch.dtype:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from pydantic import BaseModel, ValidationError
 
+from medcot.engine import without_broken_torchvision
 from medcot.errors import IN_WORDS, Busy, Failure, WorkerFailed
 from medcot.prompts.contract import PromptContract
 from medcot.runs.events import AnyEvent, Progress, Report, Warned
@@ -122,6 +123,7 @@ class Service:
         self.slot = slot
         try:
             self.send(m.Loading(id=request.id, stage="Loading the libraries"))
+            without_broken_torchvision()
             from medcot.engine.answer.chat import LocalPair
             from medcot.engine.answer.load import open_decoder
             from medcot.engine.backends.peft import PeftBackend
@@ -183,6 +185,7 @@ class Service:
 
 def result_of(request: m.Request, report: Report) -> BaseModel:
     """The answer to a request that is answered by a Result."""
+    without_broken_torchvision()
     match request:
         case m.PlanRequest():
             from medcot.engine.train.audit import plan

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 
-from medcot.engine import launcher
+from medcot.engine import launcher, without_broken_torchvision
 from medcot.engine.outcome import Outcome, StopRequested, StopSignal, explain
 from medcot.hub import SETTINGS
 from medcot.runs import liveness
@@ -101,6 +101,7 @@ def opened(path: Path) -> tuple[Run | Evaluation, Run]:
 def work(job: Run | Evaluation, run: Run, stop: StopSignal) -> Outcome:
     """Do what this job is for. The heavy imports begin here."""
     settings, stopped_at = run.settings(), None
+    without_broken_torchvision()
     from medcot.engine import backends, distributed, tracking
 
     heard = job.append if distributed.is_main_process() else lambda event: None

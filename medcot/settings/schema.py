@@ -184,6 +184,7 @@ class TrainingSettings(Section):
         "Sample tokens",
         "At each validation the model answers the sample questions in this many tokens at most; 0 is off.",
     )
+    sample_base: bool = setting(False, "Sample the base too", "Answer the sample questions before the first step too.")
     save_steps: int = setting(50, "Save every", "Optimizer steps between checkpoints.", ge=1)
     keep_checkpoints: int = setting(1, "Keep checkpoints", "The newest N are kept.", ge=1, le=100)
     seed: Seed = setting(42, "Seed", "Of the adapter and the order of records.")

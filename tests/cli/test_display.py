@@ -329,3 +329,11 @@ def test_the_figures_of_three_arms_are_readable_at_any_width(monkeypatch, width)
     assert "…" not in text
     for words in ("Answer length / reference", "0.100", "+0.100", "+0.100 to +0.100", "100%"):
         assert words in text
+
+
+def test_without_a_terminal_each_stage_is_a_line_once(monkeypatch, capsys):
+    monkeypatch.setattr(terminal, "err", terminal.Terminal(stderr=True, force_terminal=False))
+    with terminal.working("Looking") as say:
+        for stage in ("Loading the model", "Loading the model", "Answering, 3 tokens/s", "Answering, 4 tokens/s"):
+            say(stage)
+    assert capsys.readouterr().err.splitlines() == ["Loading the model", "Answering, 3 tokens/s"]

@@ -5,7 +5,6 @@ import signal
 import socket
 import subprocess
 import sys
-from importlib.util import find_spec
 
 import psutil
 import pytest
@@ -133,7 +132,6 @@ def test_work_that_is_done_is_not_undone_by_the_interpreters_end(tmp_path):
         assert mark.exists(), "what was to be done at the end was done"
 
 
-@pytest.mark.skipif(find_spec("torchvision") is not None, reason="whether torchvision loads is tried with torch")
 def test_a_worker_that_waits_for_the_device_has_loaded_no_model_library():
     assert loads([*HEAVY], ["medcot.engine.worker"]) == {}
 

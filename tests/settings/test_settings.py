@@ -50,6 +50,7 @@ BOUNDS = {
     "training.log_steps": ([1], [0]),
     "training.validate_steps": ([1], [0]),
     "training.sample_tokens": ([0, 4096], [-1, 4097]),
+    "training.sample_base": ([True, False], ["yes please"]),
     "training.save_steps": ([1], [0]),
     "training.keep_checkpoints": ([1, 100], [0, 101]),
     "training.seed": ([0, LARGEST_SEED], [-1, LARGEST_SEED + 1]),

@@ -65,6 +65,10 @@ class PeftBackend:
     # Beside what Unsloth keeps, each adapter's input and the steps of norms, rotation and activation.
     memory = ActivationProfile(hidden=16, keys=0, inner=5, backward=4, logit_bytes=logit_bytes)
 
+    def __init__(self, place: str = ""):
+        """`place` is the device that models are loaded to: "cpu" or "cuda", by default the GPU if there is one."""
+        self._place = place or ("cuda" if torch.cuda.is_available() else "cpu")
+
     def device(self) -> str:
         return torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
 
@@ -86,7 +90,7 @@ class PeftBackend:
         except UNREADABLE as error:
             what = f"{local.path} cannot be loaded: {first_line(error).rstrip('.')}."
             raise BadInput.of("model.id", what, "Download it again, or name another model.") from error
-        return (base if "device_map" in options else base.to("cuda" if torch.cuda.is_available() else "cpu")), tokenizer
+        return (base if "device_map" in options else base.to(self._place)), tokenizer
 
     def attach(self, model: Any, lora: LoraSettings, *, seed: int, checkpointing: bool) -> Any:
         """Add a fresh adapter to the model, on layers that it is known to have."""

@@ -1,4 +1,4 @@
-"""The Trainer's callbacks: report events, answer sample questions, save checkpoints, stop when asked to."""
+"""The Trainer's callbacks: report events, save checkpoints, stop when asked to."""
 
 import contextlib
 import math
@@ -8,16 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import DynamicCache, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from medcot import prompts
-from medcot.data import starter
 from medcot.engine import distributed
-from medcot.engine.decode.runner import last_logits, left_padded, positions_of
-from medcot.engine.models import raw_text
-from medcot.engine.outcome import NotFinite, StopSignal, is_out_of_memory
-from medcot.prompts.contract import Encoder, PromptContract
-from medcot.runs.events import Checkpoint, Progress, Report, Sample, Step, Validation, Warned
+from medcot.engine.outcome import NotFinite, StopSignal
+from medcot.runs.events import Checkpoint, Progress, Report, Step, Validation
 
 Logs = dict[str, Any]  # what the Trainer logs
 TRAINING, VALIDATION, SAMPLES = "Training", "Validation", "Answering the sample questions"
@@ -153,51 +148,3 @@ def _base_fix(args: TrainingArguments) -> str:
     fixes = {"float16": "Set model.dtype=bfloat16 or float32.", "bfloat16": "Set model.dtype=float32."}
     fix = fixes.get(number_format, "Its weights are broken: download or copy its files again.")
     return f"Nothing was learned yet: the base model itself computes this, in {number_format}. {fix}"
-
-
-def show_samples(model: Any, encoder: Encoder, budget: int, report: Report, *, step: int, cached: bool) -> None:
-    """Report the model's answers to the sample questions. Too little memory for them does not end the run."""
-    questions = [question for _, question in starter.SAMPLE_QUESTIONS]
-    try:
-        outputs = answers(model, encoder, questions, budget, cached=cached)
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
-        report(Warned(message="No samples this time: there was not enough memory for them."))
-        return
-    for question, output in zip(questions, outputs, strict=True):
-        report(Sample(arm="tuned", question=question, output=output, step=step))
-
-
-@torch.no_grad()
-def answers(model: Any, encoder: Encoder, questions: list[str], budget: int, *, cached: bool) -> list[str]:
-    """One raw output a question, of `budget` tokens at most, without the end token.
-
-    Without `cached` there is no KV cache: slower, and the same forward pass as a validation's.
-    """
-    tokenizer, contract = encoder.tokenizer, encoder.contract
-    encoded = [prompts.encode_prompt(tokenizer, contract, q) for q in questions]
-    ids, mask = left_padded(encoded, tokenizer.pad_token_id, model.device)
-    width = ids.shape[1]
-    cache = DynamicCache(config=model.config) if cached else None
-    was_training = model.training
-    model.eval()
-    for _ in range(budget):
-        seen = ids if cache is None or not cache.get_seq_length() else ids[:, -1:]
-        positions = positions_of(mask)[:, -seen.shape[1] :]
-        chosen = last_logits(model, seen, mask, positions, cache).argmax(-1, keepdim=True)
-        ids, mask = torch.cat([ids, chosen], -1), torch.cat([mask, torch.ones_like(chosen)], -1)
-        if (ids[:, width:] == contract.eos_id).any(-1).all():
-            break
-    model.train(was_training)
-    return [_text(tokenizer, contract, row) for row in ids[:, width:].tolist()]
-
-
-def _text(tokenizer: Any, contract: PromptContract, tokens: list[int]) -> str:
-    """The answer up to the end token, or to the first stop string."""
-    end = tokens.index(contract.eos_id) if contract.eos_id in tokens else len(tokens)
-    text = contract.opened + raw_text(tokenizer, tokens[:end])
-    for stop in contract.rules.stops:
-        head, found, _ = text.partition(stop)
-        text = head + found
-    return text

@@ -21,7 +21,9 @@ from medcot.settings import RunSettings
 MANIFEST = "manifest.json"
 REQUIRED = (WEIGHTS, "optimizer.pt", "scheduler.pt", "trainer_state.json")
 # How often a run reports, validates or saves does not change its weights.
-NOT_SHAPING = {"training": {"log_steps", "validate_steps", "save_steps", "keep_checkpoints", "sample_tokens"}}
+NOT_SHAPING = {
+    "training": {"log_steps", "validate_steps", "save_steps", "keep_checkpoints", "sample_tokens", "sample_base"}
+}
 
 
 class Manifest(BaseModel):

@@ -90,6 +90,7 @@ class Trainer(SFTTrainer):  # type: ignore[misc]  # trl has no types here
         self.micro_batch, self._order = micro_batch, order
         self.observer, self._on_validation = observer, on_validation
         self._begun: list[Batch] = []  # micro-batches of the optimizer step under way
+        self._tokens = torch.zeros((), dtype=torch.int64, device=self.args.device)  # trained on, not yet in the state
         self._random = random_state()
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
@@ -104,6 +105,24 @@ class Trainer(SFTTrainer):  # type: ignore[misc]  # trl has no types here
         if hasattr(batches.sampler, "set_epoch"):
             batches.sampler.set_epoch(epoch)
         super()._run_epoch(model, epoch, train_dataloader, *more, **named)
+
+    def _track_num_input_tokens(self, inputs: Batch) -> None:
+        """Add the tokens of a micro-batch, padding left out, on the device: the Trainer's own count waits for it."""
+        mask = inputs.get("attention_mask")  # none where a pass's sequences are joined into one row
+        self._tokens += inputs["input_ids"].numel() if mask is None else mask.sum()
+
+    def _count_tokens(self) -> None:
+        """Bring the state's count of tokens up to date, of all processes together."""
+        self.state.num_input_tokens_seen += int(self.accelerator.gather(self._tokens).sum())
+        self._tokens.zero_()
+
+    def log(self, logs: dict[str, float], *args: Any, **named: Any) -> None:
+        self._count_tokens()
+        super().log(logs, *args, **named)
+
+    def _save_checkpoint(self, *args: Any, **named: Any) -> None:
+        self._count_tokens()
+        super()._save_checkpoint(*args, **named)
 
     def evaluate(self, *args: Any, **named: Any) -> dict[str, float]:
         with self.observer.paused():

@@ -16,10 +16,11 @@ from medcot.engine import distributed
 from medcot.engine.backends import Backend
 from medcot.engine.outcome import StopSignal
 from medcot.engine.train import checkpoints, memory_plan
-from medcot.engine.train.callbacks import SAMPLES, Observer, show_samples
+from medcot.engine.train.callbacks import SAMPLES, Observer
 from medcot.engine.train.checkpoints import Checkpoint, Manifest
 from medcot.engine.train.inputs import Inputs
 from medcot.engine.train.memory_plan import Hardware
+from medcot.engine.train.samples import show_samples
 from medcot.engine.train.trainer import GroupedSampler, Trainer
 from medcot.errors import BadInput
 from medcot.hub import CONTRACT
@@ -78,13 +79,13 @@ class Prepared:
     def __init__(self, run: Run, settings: RunSettings, backend: Backend, report: Report):
         self.run, self.backend, self.report = run, backend, report
         inputs = Inputs.of(settings, report)
-        self.split, self.encoder, self.identity = inputs.split, inputs.encoder, inputs.local.identity
+        self.split, self.encoder = inputs.split, inputs.encoder
         self.train_set, self.held_out = inputs.train_set, inputs.held_out
         report(Progress(stage="Loading the model"))
         free = distributed.all_reduce_min(memory_plan.free_gib())
         self.hardware = Hardware(backend.memory, torch.cuda.is_available(), free)
         base, _ = backend.load(inputs.local, settings.model, max_length=settings.training.max_length)
-        self.dtype = base.dtype
+        self.dtype, self.identity = base.dtype, inputs.local.identity
         # A resume keeps the plan that the run began with on any device, so that its steps stay the same.
         begun = run.plan() if run.checkpoints() else None
         self.arrangement = (begun and begun.arrangement) or memory_plan.plan_batching(
@@ -128,9 +129,9 @@ class Prepared:
             return checkpoints.save(written, self.run.checkpoints_dir, now, most=t.keep_checkpoints).path
 
         def on_validation() -> None:
-            if distributed.is_main_process() and t.sample_tokens:
+            step, cached = trainer.state.global_step, self.backend.caches_in_training
+            if distributed.is_main_process() and t.sample_tokens and (step or t.sample_base):
                 trainer.observer.stage(SAMPLES)
-                step, cached = trainer.state.global_step, self.backend.caches_in_training
                 show_samples(trainer.model, self.encoder, t.sample_tokens, report, step=step, cached=cached)
 
         trainer = Trainer(

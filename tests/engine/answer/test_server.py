@@ -264,7 +264,8 @@ def served(tmp_path_factory, tiny_model):
     shutil.copy(run.adapter_dir / "chat_template.jinja", folder / "tuned")
     port = free_port()
     command = ["serve", "--host", "127.0.0.1", "--port", str(port), "--device", "cpu", "--dtype", "float32"]
-    start = "import medcot.engine; from transformers.cli.transformers import main; main()"  # without torchvision
+    start = "from medcot.engine import without_broken_torchvision; without_broken_torchvision(); "
+    start += "from transformers.cli.transformers import main; main()"
     quiet = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "TOKENIZERS_PARALLELISM": "false"}
     with (folder / "log").open("wb") as log:
         server = subprocess.Popen([sys.executable, "-c", start, *command], stdout=log, stderr=log, env=quiet)

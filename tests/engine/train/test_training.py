@@ -56,7 +56,6 @@ def test_each_stage_is_told_by_its_name_while_it_lasts(tmp_path, tiny_settings):
         "Encoding the records",
         "Loading the model",
         "Validation before the first step",
-        "Answering the sample questions",
         "Training",
         "Validation",
         "Answering the sample questions",
@@ -89,13 +88,14 @@ def test_a_stopped_and_resumed_run_ends_with_the_very_same_weights(tmp_path, tin
     assert_same_weights(adapter_tensors(whole), adapter_tensors(parts))
 
 
-def test_samples_at_each_validation_show_the_form_and_change_no_weight(tmp_path, tiny_settings):
+@pytest.mark.parametrize(("base_too", "at"), [(True, (0, 2, 4)), (False, (2, 4))])
+def test_samples_at_each_validation_show_the_form_and_change_no_weight(tmp_path, tiny_settings, base_too, at):
     settings = changed(tiny_settings, "lora", dropout=0.1)
     silent = train(tmp_path / "a", settings)
-    shown = train(tmp_path / "b", changed(settings, "training", sample_tokens=8))
+    shown = train(tmp_path / "b", changed(settings, "training", sample_tokens=8, sample_base=base_too))
     samples = [e for e in shown.events()[0] if isinstance(e, Sample)]
     questions = [question for _, question in SAMPLE_QUESTIONS]
-    assert [(s.step, s.question) for s in samples] == [(step, q) for step in (0, 2, 4) for q in questions]
+    assert [(s.step, s.question) for s in samples] == [(step, q) for step in at for q in questions]
     assert samples[0].output != samples[-len(questions)].output, "the answers follow the training"
     assert_same_weights(adapter_tensors(silent), adapter_tensors(shown))
 
@@ -104,7 +104,7 @@ def test_a_sample_is_what_the_evaluations_decoder_says_with_a_cache_or_without(t
     from medcot.engine.answer.load import open_decoder
     from medcot.engine.backends.peft import PeftBackend
     from medcot.engine.models import LocalModel
-    from medcot.engine.train import callbacks as samples
+    from medcot.engine.train import samples
     from medcot.evaluation.answers import Decoding
     from medcot.prompts.contract import Encoder, PromptContract
 
