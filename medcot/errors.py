@@ -15,14 +15,24 @@ from pydantic import BaseModel
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing that is wrong. `where` is a setting's path, a file or a record, or empty; `fix` is what to do."""
+    """One thing that is wrong. `where` is a setting's path, a file or a record, or empty; `fix` is what to do.
+
+    `page` is what to do in the page, where `fix` is for a terminal; no option, command or server's path stands in it.
+    """
 
     where: str
     what: str
     fix: str = ""
+    page: str | None = None
 
     def __str__(self) -> str:
         return (f"{self.where}: " if self.where else "") + self.what + (f" {self.fix}" if self.fix else "")
+
+    @property
+    def in_page(self) -> str:
+        """What is wrong and what to do, for the page."""
+        fix = self.fix if self.page is None else self.page
+        return f"{self.what} {fix}".strip()
 
 
 class BadInput(Exception):
@@ -33,9 +43,9 @@ class BadInput(Exception):
         super().__init__("\n".join(map(str, self.problems)))
 
     @classmethod
-    def of(cls, where: str, what: str, fix: str = "") -> Self:
+    def of(cls, where: str, what: str, fix: str = "", page: str | None = None) -> Self:
         """A single problem."""
-        return cls(Problem(where, what, fix))
+        return cls(Problem(where, what, fix, page))
 
 
 @contextmanager

@@ -74,6 +74,16 @@ def device() -> Device:
     return Device(gpus(), cores, total / 2**30, min(memory.available, total) / 2**30)
 
 
+@functools.cache
+def computes_bfloat16() -> bool:
+    """Whether this CPU has bfloat16 arithmetic, as Linux lists it."""
+    try:
+        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").split()
+    except OSError:
+        return False
+    return not {"amx_bf16", "avx512_bf16"}.isdisjoint(flags)
+
+
 def _container_limit() -> int | None:
     """The memory limit of this container, in bytes, where cgroups set one."""
     try:
@@ -145,12 +155,12 @@ def escape_unknown_letters() -> None:
 
 
 @contextmanager
-def disk_in_words(where: str, what: str, fix: str = "") -> Iterator[None]:
+def disk_in_words(where: str, what: str, fix: str = "", page: str | None = None) -> Iterator[None]:
     """Turn an OSError inside (a full disk, missing rights) into BadInput."""
     try:
         yield
     except OSError as error:
-        raise BadInput.of(where, f"{what}: {error.strerror or error}.", fix) from None
+        raise BadInput.of(where, f"{what}: {error.strerror or error}.", fix, page) from None
 
 
 def is_full_disk(error: BaseException) -> bool:

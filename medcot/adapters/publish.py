@@ -108,7 +108,7 @@ def name_problems(run: Run, repo: str) -> list[Problem]:
     """What is wrong with the name OWNER/NAME for this run's adapter."""
     owner, _, name = repo.partition("/")
     if not HUB_NAME.fullmatch(repo) or BAD_NAME.search(repo) or len(repo) > 96:
-        fix = "Name it OWNER/NAME, of letters, digits, '-', '_' and '.': --repo ada/llama-3b-medical-cot"
+        fix = "Name it OWNER/NAME, of letters, digits, '-', '_' and '.': ada/llama-3b-medical-cot"
         return [Problem("--repo", f"{repo!r} is no repository's name.", fix)]
     llama = llama_licence(run.settings().model)
     if llama and not name.lower().startswith("llama"):

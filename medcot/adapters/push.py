@@ -143,7 +143,8 @@ class Push:
             problems.append(Problem("--repo", what, "Choose another name."))
         if not found.private and not self.public:
             what = f"{self.repo} is there and public, so everybody could read what is pushed."
-            problems.append(Problem("--repo", what, "Add --public if that is meant, or choose another name."))
+            fix, page = "Add --public if that is meant, or choose another name.", "Choose another name, or public."
+            problems.append(Problem("--repo", what, fix, page))
         if problems:
             raise BadInput(problems)
 

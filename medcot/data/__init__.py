@@ -4,6 +4,7 @@ from medcot.data.examples import (
     Example,
     Split,
     check,
+    columns_of,
     load,
     load_fitted,
     read_records,

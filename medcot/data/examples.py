@@ -64,6 +64,21 @@ def load(settings: DataSettings, *, whole: bool = False) -> Split:
     return _split_rows(read_records(settings), settings, whole)
 
 
+def columns_of(settings: DataSettings) -> tuple[list[str], DataSettings]:
+    """The source's columns, those with the most text first, and the settings with a guess for each part.
+
+    Where one part and one column are left over, they belong together. Raises BadInput as `read_rows` does.
+    """
+    rows = read_records(settings)
+    names, fitted = columns.known(rows), columns.fitted(settings, rows)
+    used = columns.of(fitted)
+    missing = [part for part, column in used.items() if column not in names]
+    free = [name for name in columns.unused(rows, fitted) if name not in used.values()]
+    if len(missing) == len(free) == 1:
+        fitted = fitted.model_copy(update={f"{missing[0]}_column": free[0]})
+    return names, fitted
+
+
 def load_fitted(settings: DataSettings, *, whole: bool = False) -> tuple[DataSettings, Split]:
     """Like `load`, but guesses columns where the default names are absent; returns the settings with the guess."""
     rows = read_records(settings)
@@ -126,8 +141,9 @@ def _missing_columns(settings: DataSettings, wanted: dict[str, str], known: list
             if part in further:
                 fix = "Name the right one, or none."
             elif part == "reasoning" and not near:
-                fix += " (a training needs reasoning; `medcot score` and `medcot evaluate --adapter` do without)"
-            found.append(Problem(f"data.{part}_column", what, fix))
+                fix += " (a training needs reasoning; an evaluation of an adapter from elsewhere does without)"
+            page = f"Choose the right one{f', perhaps {near!r}' if near else ''}."
+            found.append(Problem(f"data.{part}_column", what, fix, page=None if part in further else page))
     return found
 
 

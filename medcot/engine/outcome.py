@@ -8,6 +8,7 @@ from pydantic import BaseModel
 from medcot.errors import Failure, Problem
 from medcot.machine import is_full_disk
 
+DISK_IN_PAGE = "The disk is full: free some space, then continue it here."
 WORDINGS = ("out of memory", "can't allocate memory", "not enough memory", "cublas_status_alloc_failed")
 
 
@@ -55,16 +56,16 @@ def explain(error: BaseException, *, evaluating: bool = False) -> Failure:
     failure, fix = Failure.of(error), "The whole traceback is at the end of worker.log."
     if failure.kind == "input":
         return failure
-    what = failure.error
+    what, page = failure.error, None
     if isinstance(error, NotFinite):
         what, fix = str(error), error.fix
     elif is_out_of_memory(error) and evaluating:
-        fix = "Ask fewer at once: medcot evaluate RUN --set evaluate.batch_size=8"
+        fix, page = "Ask fewer at once: medcot evaluate RUN --set evaluation.batch_size=8", "Ask fewer at once."
     elif isinstance(error, OutOfMemory):
         what, fix = str(error), "Lower training.micro_batch if it is above 1, shorten training.max_length, set "
         fix += "training.gradient_checkpointing=true or model.quantization=4bit, or choose a smaller model."
     elif is_out_of_memory(error):
         fix = "Halve training.micro_batch and double training.accumulation, or shorten training.max_length."
     elif is_full_disk(error):
-        fix = "The disk is full: free some space, then continue the run with --resume."
-    return Failure(problems=[Problem("", what, fix)])
+        fix, page = "The disk is full: free some space, then continue the run with --resume.", DISK_IN_PAGE
+    return Failure(problems=[Problem("", what, fix, page)])

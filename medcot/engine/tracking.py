@@ -101,7 +101,8 @@ def _open(run: Run, settings: RunSettings, report: Report) -> Any:
                 del os.environ[name]  # files need none of them, and would be refused for the same one
             _set_variables(folder)
         logged = _init(wandb, run, settings, "offline")
-        report(Warned(message=f"Weights & Biases: {reason}; logging into {folder} for `wandb sync`."))
+        later = f"To send it later: wandb sync {folder}/*run-*"
+        report(Warned(message=f"Weights & Biases: {reason}; logging into {folder} for `wandb sync`. {later}"))
         return logged
     except Exception as error:  # noqa: BLE001
         reasons = "; ".join(filter(None, (reason, _words(error))))

@@ -13,7 +13,7 @@ from typing import Annotated, Literal, TypeVar
 import psutil
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
-from medcot.errors import BadInput, Failure
+from medcot.errors import BadInput, Failure, Problem
 from medcot.machine import FULL_BYTES, write_atomically
 from medcot.runs import liveness
 from medcot.runs.events import EVENT, AnyEvent, E, Started
@@ -41,6 +41,7 @@ class Status(BaseModel):
     error: str = ""
     hint: str = ""
     bad_input: bool = False  # a person can fix it in settings or data
+    problems: list[Problem] = []  # the same as error and hint, for the page too
 
 
 def has_plain_name(folder: Path) -> bool:
@@ -113,6 +114,7 @@ class JobDir:
         status = Status(state=state, job=job or old.job, pid=kept, started=old.started, updated=now)
         if failure:
             status.error, status.hint, status.bad_input = failure.error, failure.hint, failure.kind == "input"
+            status.problems = failure.problems
         write_atomically(self.path / STATUS, status.model_dump_json(indent=1))
         if state not in ALIVE:
             (self.path / ASKED).unlink(missing_ok=True)
@@ -137,8 +139,10 @@ class JobDir:
             status = self._read_status() or status
             if status.state in ALIVE:
                 why = ", and the disk is full" if self._disk_is_full() else ": it was killed, or the machine went down"
-                hint = f"The end of {self.log_path} may say why. {self._how_to_go_on()}"
-                ended = {"state": "interrupted", "error": f"The worker's process is gone{why}.", "hint": hint}
+                go_on, in_page = self._how_to_go_on()
+                hint, error = f"The end of {self.log_path} may say why. {go_on}", f"The worker's process is gone{why}."
+                problem = Problem("", error, hint, page=f"The end of the log may say why. {in_page}")
+                ended = {"state": "interrupted", "error": error, "hint": hint, "problems": [problem]}
                 return status.model_copy(update=ended)
         if status.state == "running" and self._is_asked_to_stop(status.pid):
             return status.model_copy(update={"state": "stopping"})
@@ -162,8 +166,9 @@ class JobDir:
         except OSError:
             return False
 
-    def _how_to_go_on(self) -> str:
-        return "Start it again when that is fixed."
+    def _how_to_go_on(self) -> tuple[str, str]:
+        """What to do about a worker that is gone: in a terminal, and in the page."""
+        return ("Start it again when that is fixed.",) * 2
 
     @property
     def named(self) -> str:
@@ -192,7 +197,8 @@ class JobDir:
                 state = self.status().state
                 if state in ALIVE or (taken and time.monotonic() > deadline):
                     doing = state if state in ALIVE else "still ending, or being started or deleted"
-                    raise BadInput.of(where, f"{self.named} is {doing}.", f"Stop it first: {self.how_to_stop}")
+                    fix = f"Stop it first: {self.how_to_stop}"
+                    raise BadInput.of(where, f"{self.named} is {doing}.", fix, page="Stop it first, or wait for it.")
                 if not taken:
                     break
                 time.sleep(0.05)  # a worker has said how it ended, and its process is about to

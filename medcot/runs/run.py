@@ -89,9 +89,10 @@ class Evaluation(JobDir):
         """In how many it is to be answered."""
         return self.order().processes
 
-    def _how_to_go_on(self) -> str:
-        words = f"evaluate {self.path.parent.parent.name} --resume {self.id}"
-        return f"What is answered is kept; go on with: {command(words, self.path.parents[2])}"
+    def _how_to_go_on(self) -> tuple[str, str]:
+        go_on = command(f"evaluate {self.path.parent.parent.name} --resume {self.id}", self.path.parents[2])
+        kept = "What is answered is kept"
+        return f"{kept}; go on with: {go_on}", f"{kept}: press Resume evaluation to go on."
 
     @property
     def named(self) -> str:
@@ -167,7 +168,8 @@ class Run(JobDir):
         """Raise BadInput if it has no adapter."""
         if not self.has_adapter:
             what, listed = f"{self.id} has no adapter; it is {self.status().state}.", command("runs", self.path.parent)
-            raise BadInput.of("run", what, f"Choose a finished run: `{listed}` lists them.")
+            fix = f"Choose a finished run: `{listed}` lists them."
+            raise BadInput.of("run", what, fix, page="Choose a finished run.")
 
     def settings(self) -> RunSettings:
         """What the run is. Raises BadInput if settings.json is missing or of another version of medcot."""
@@ -191,9 +193,11 @@ class Run(JobDir):
         evaluations = self.evaluations() if self.origin() else []
         return (evaluations[0] if evaluations else self).status()
 
-    def _how_to_go_on(self) -> str:
-        go_on = f"It can be continued: {command(f'train --resume {self.id}', self.path.parent)}"
-        return go_on if self.checkpoints() else "No checkpoint was saved yet; start a new run."
+    def _how_to_go_on(self) -> tuple[str, str]:
+        if not self.checkpoints():
+            return ("No checkpoint was saved yet; start a new run.",) * 2
+        go_on = command(f"train --resume {self.id}", self.path.parent)
+        return f"It can be continued: {go_on}", "Press Continue from the checkpoint to go on."
 
     def checkpoints(self) -> list[Path]:
         """Complete checkpoints, newest first."""

@@ -17,6 +17,8 @@ from medcot.runs.run import ORIGIN, Run, _stamp
 from medcot.runs.snapshot import Folder, Snapshot
 from medcot.settings import RunSettings
 
+START_ELSEWHERE = "Free some space there, or start the page with another folder for its runs."
+
 
 class RunStore:
     """A folder of runs."""
@@ -52,7 +54,8 @@ class RunStore:
     def _make(self, settings: RunSettings, fill: Callable[[Path], None]) -> Run:
         slug = re.sub(r"[^a-z0-9]+", "-", (settings.name or settings.recipe).lower()).strip("-")[:40] or "run"
         run_id = f"{_stamp()}-{slug}-{secrets.token_hex(2)}"
-        with disk_in_words("--runs-dir", f"{self.root} cannot be written", "Choose another folder: --runs-dir DIR"):
+        other = "Choose another folder: --runs-dir DIR"
+        with disk_in_words("--runs-dir", f"{self.root} cannot be written", other, page=START_ELSEWHERE):
             self.root.mkdir(parents=True, exist_ok=True)
             draft = Path(tempfile.mkdtemp(dir=self.root, prefix=".new-"))
         try:
@@ -85,7 +88,8 @@ class RunStore:
             return found[0]
         if not found:
             listed = f"`{command('runs', self.root)}` lists them."
-            raise BadInput.of("run", f"there is no run {run_id!r} in {self.root}.", listed)
+            fix = "Choose one of the list."
+            raise BadInput.of("run", f"there is no run {run_id!r} in {self.root}.", listed, page=fix)
         fitting = ", ".join(r.id for r in found[:5])
         raise BadInput.of("run", f"{run_id!r} fits {len(found)} runs: {fitting}.", "Give more of the id.")
 

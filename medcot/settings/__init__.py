@@ -5,7 +5,6 @@ from medcot.settings.build import (
     backend_for,
     backend_problem,
     build,
-    cautions,
     endless_warmup,
     fields,
     message_of,
@@ -21,6 +20,7 @@ from medcot.settings.names import (
     is_local_model,
     is_path,
 )
+from medcot.settings.recipes import cautions
 from medcot.settings.schema import (
     BACKENDS,
     DataSettings,

@@ -50,8 +50,11 @@ def _as_problem(error: Any) -> Problem:
     path = ".".join(str(part) for part in error["loc"])
     if error["type"] == "extra_forbidden":
         near = _nearest(path)
-        fix = f"Did you mean {near}?" if near else "`medcot init-config` prints all of them."
-        return Problem(path, "no such setting.", fix)
+        if near:
+            return Problem(path, "no such setting.", f"Did you mean {near}?")
+        return Problem(
+            path, "no such setting.", "`medcot init-config` prints all of them.", page="Save as TOML has them all."
+        )
     what = message_of(error)
     return Problem(path, f"{what[0].lower()}{what[1:]}; got {error['input']!r:.80}.")
 
@@ -170,20 +173,6 @@ def backend_for(settings: RunSettings, *, gpu: bool) -> str:
     if settings.backend != "auto":
         return settings.backend
     return next((name for name in BACKENDS if backend_problem(name, gpu=gpu) is None), "peft")
-
-
-ADVISED_RATE = 2e-4  # the upper end of published LoRA advice for models of some billion parameters
-
-
-def cautions(settings: RunSettings, steps: int | None = None) -> list[str]:
-    """Warnings to read before a start; none of them prevents it. `steps` are the run's, where they are known."""
-    t = settings.training
-    if endless := endless_warmup(t, steps or t.max_steps):
-        return [endless]
-    if t.learning_rate <= ADVISED_RATE or settings.model.id == STARTER:
-        return []
-    times = f"{t.learning_rate / ADVISED_RATE:.3g} times the upper end of published LoRA advice"
-    return [f"training.learning_rate={t.learning_rate:g} is {times} (1e-4 to {ADVISED_RATE:g})."]
 
 
 def endless_warmup(training: TrainingSettings, steps: int | None) -> str | None:

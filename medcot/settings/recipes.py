@@ -12,7 +12,7 @@ from pydantic.fields import FieldInfo
 
 from medcot.errors import Problem
 from medcot.machine import Gpu
-from medcot.settings.build import BadSettings, Raw, build, differences, fields, value_at
+from medcot.settings.build import BadSettings, Raw, build, differences, endless_warmup, fields, value_at
 from medcot.settings.names import STARTER
 from medcot.settings.schema import RunSettings
 
@@ -47,6 +47,24 @@ def compose(recipe: str | None = None, config: Path | None = None, overrides: li
     if isinstance(own_data, dict) and own_data.get("source", recipe_source) != recipe_source:
         raw["data"] = {k: v for k, v in raw["data"].items() if k in own_data or k not in ("config", "revision")}
     return _built(raw, problems)
+
+
+ADVISED_RATE = 2e-4  # the upper end of published LoRA advice for models of some billion parameters
+
+
+def cautions(settings: RunSettings, steps: int | None = None) -> list[str]:
+    """Warnings to read before a start; none of them prevents it. `steps` are the run's, where they are known.
+
+    A recipe's own learning rate is no reason for one: it is what that recipe was made with.
+    """
+    t = settings.training
+    if endless := endless_warmup(t, steps or t.max_steps):
+        return [endless]
+    own = RECIPES.get(settings.recipe, {}).get("training", {}).get("learning_rate", ADVISED_RATE)
+    if t.learning_rate <= max(ADVISED_RATE, own) or settings.model.id == STARTER:
+        return []
+    times = f"{t.learning_rate / ADVISED_RATE:.3g} times the upper end of published LoRA advice"
+    return [f"training.learning_rate={t.learning_rate:g} is {times} (1e-4 to {ADVISED_RATE:g})."]
 
 
 def changed_settings(settings: RunSettings) -> list[str]:
@@ -102,8 +120,8 @@ def _read_toml(path: Path, problems: list[Problem]) -> Raw:
         # Windows writes UTF-8 with a mark, or UTF-16; JSON's way of telling them apart holds for TOML too.
         return tomllib.loads(path.read_text(encoding=json.detect_encoding(path.read_bytes())))
     except OSError as error:
-        fix = "`medcot init-config` prints a file to start from."
-        problems.append(Problem(str(path), f"cannot be read: {error.strerror}.", fix))
+        fix, page = "`medcot init-config` prints a file to start from.", "Save as TOML makes a file to start from."
+        problems.append(Problem(str(path), f"cannot be read: {error.strerror}.", fix, page))
     except UnicodeDecodeError as error:
         what = f"is not TOML: byte {error.object[error.start]:#04x} is not {error.encoding}."
         problems.append(Problem(str(path), what, "Save it as UTF-8."))

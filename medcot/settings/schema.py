@@ -114,7 +114,8 @@ class PromptSettings(Section):
     style: PromptStyle = setting(
         "chat",
         "Prompt contract",
-        "chat: the tokenizer's own chat template; plain: a text without turns, as the adapter "
+        "How a question is written for the model. chat: the tokenizer's own chat template; plain: a text "
+        "without turns, as the adapter "
         "AzzamShahid/llama-3b-medical-cot has it.",
     )
     system: str | None = setting(None, "System text", "Chat only; none by default.", max_length=4000)
@@ -159,7 +160,12 @@ class TrainingSettings(Section):
         1, "Processes", "They share each step's sequences; each takes a GPU of its own, where there are GPUs."
     )
     learning_rate: float = setting(
-        2e-4, "Learning rate", "Peak value. Published LoRA advice at this size: 1e-4 to 2e-4.", gt=0, le=1
+        2e-4,
+        "Learning rate",
+        "Peak value. Published LoRA advice for models of some billion parameters is 1e-4 to 2e-4; small ones "
+        "take more.",
+        gt=0,
+        le=1,
     )
     scheduler: Literal["linear", "cosine", "constant_with_warmup"] = setting(
         "linear", "Schedule", "Of the learning rate, after the warm-up."

@@ -6,7 +6,7 @@ Plain strings of HTML and not gr.Markdown: Markdown deletes <think> and fetches 
 import re
 import tomllib
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
 from string import Template
@@ -16,11 +16,10 @@ import gradio as gr
 
 from medcot.errors import BadInput, Failure, Problem, WorkerFailed
 from medcot.prompts.contract import STYLES
-from medcot.runs.job_dir import ALIVE, JobDir, State, Status
-from medcot.runs.run import Evaluation, Run, duration
+from medcot.runs.job_dir import State
+from medcot.runs.run import Run
 from medcot.safety.foreign import visible
 from medcot.settings import RunSettings, fields
-from medcot.ui.job_reader import Seen
 
 
 def from_file(name: str, /, **values: str) -> str:
@@ -86,16 +85,29 @@ def empty(name: str) -> str:
     return f'<div class="mc-empty"><h3>{title}</h3><ol>{items}</ol></div>'
 
 
-def problems(found: Sequence[Problem], heading: str = "") -> str:
-    """A list of everything that is wrong, in the page's own labels; empty without problems."""
+def problems(found: Sequence[Problem], heading: str = "", fields: Mapping[str, str] | None = None) -> str:
+    """A list of everything that is wrong, in the page's own labels; empty without problems.
+
+    `fields` are the ids of the fields that a click on a problem leads to, by their settings.
+    """
     if not found:
         return ""
-    places = [f"<strong>{text(place(p.where))}</strong>: " if p.where else "" for p in found]
-    said = [text(labelled(f"{p.what} {p.fix}")) for p in found]
+    places = [_named(p.where, (fields or {}).get(p.where, "")) if p.where else "" for p in found]
+    said = [text(labelled(p.in_page)) for p in found]
     items = "".join(f"<li>{where}{words}</li>" for where, words in zip(places, said, strict=True))
     count = "One thing has" if len(found) == 1 else f"{len(found)} things have"
     heading = heading or f"{count} to be fixed first"
     return f'<div class="mc-problems" role="alert"><strong>{heading}</strong><ul>{items}</ul></div>'
+
+
+def _named(where: str, field: str) -> str:
+    """The name of a problem's place, to click on if it is a field of the form."""
+    name = text(place(where))
+    return (
+        f'<button type="button" class="mc-goto" data-field="{field}">{name}</button>: '
+        if field
+        else f"<strong>{name}</strong>: "
+    )
 
 
 def refused(error: BadInput | WorkerFailed) -> str:
@@ -158,24 +170,6 @@ def fold(summary: str, body: str, is_open: bool = False) -> str:
     return f'<details class="mc-example"{" open" if is_open else ""}><summary>{summary}</summary>{body}</details>'
 
 
-def progress(job: JobDir, status: Status, seen: Seen, waits_for: str) -> str:
-    """A job's stage in words and as a bar, with the time left if it is known; or how it ended, and what to do then."""
-    if status.state not in ALIVE:
-        return ending(job, status, seen)
-    if silence := job.silence(status):
-        at_once = f"It may hang, or its machine may be at rest. This ends it without saving: {job.how_to_stop} --now"
-        return problems([Problem("", f"There is {silence}.", at_once)], "It cannot be seen at work")
-    if waits_for:
-        return working(f"Waiting: {waits_for}. It starts by itself.")
-    if status.state == "stopping":
-        return working(f"Stopping after this {'batch of answers' if isinstance(job, Evaluation) else 'step'}")
-    if (now := seen.stage) is None:
-        return working("Starting")
-    count = f" · {now.done} of {now.total}" if now.total else ""
-    left = f" · about {duration(now.eta_seconds)} left" if now.eta_seconds is not None else ""
-    return stage(f"{now.stage}{count}{left}") + bar(now.done / now.total if now.total else None)
-
-
 def bar(share: float | None) -> str:
     """A progress bar; None is an unknown share."""
     if share is None:
@@ -185,32 +179,6 @@ def bar(share: float | None) -> str:
         f'<div class="mc-bar" role="progressbar" aria-label="Progress" aria-valuemin="0" aria-valuemax="100" '
         f'aria-valuenow="{percent:.0f}"><div style="width:{percent:.1f}%"></div></div>'
     )
-
-
-def ending(job: JobDir, status: Status, seen: Seen) -> str:
-    """How a job ended, and what to do about it."""
-    if status.state == "finished" and (end := seen.finished):
-        memory = f", {end.peak_memory_gib:.1f} GiB at the peak" if end.peak_memory_gib else ""
-        return stage(f"Took {duration(end.seconds)}{memory}.")
-    if status.state == "stopped":
-        return stage(status.error or stopped(job, seen))
-    if status.state == "finished":
-        return ""
-    error, hint = text(labelled(status.error)), text(labelled(status.hint))
-    return f'<div class="mc-problems" role="alert"><strong>{error}</strong><p>{hint}</p></div>'
-
-
-def stopped(job: JobDir, seen: Seen) -> str:
-    """What is kept of a job that was stopped on request."""
-    if not seen.device:
-        return "Cancelled before it started."
-    if isinstance(job, Evaluation):
-        of_all = f" of {seen.stage.total}" if seen.stage and seen.stage.total else ""
-        return f"Stopped on request; {len(job.answers())}{of_all} answers are kept."
-    kept = job.checkpoints() if isinstance(job, Run) else []
-    if not kept:
-        return "Stopped on request, before anything was saved."
-    return f"Stopped on request; the checkpoint of step {kept[0].name.rpartition('-')[2]} is kept."
 
 
 def figures(pairs: Sequence[tuple[str, str]]) -> str:

@@ -14,20 +14,21 @@ import gradio as gr
 
 from medcot.errors import Problem
 from medcot.runs import job_dir
-from medcot.settings import RunSettings, cautions, fields, recipes
+from medcot.settings import STARTER, DataSettings, RunSettings, cautions, fields, recipes
 from medcot.settings.build import value_at
 from medcot.settings.recipes import changed_settings, compose
-from medcot.ui.components import TEXTS, in_markdown, labelled
+from medcot.ui.components import TEXTS, block, in_markdown, labelled, soft
 from medcot.ui.guard import visitor_may
-from medcot.ui.page import Updates, still
+from medcot.ui.page import Update, Updates, still
 
 RECIPE = "recipe"
 NO_BREAK = "\u00a0"  # between a sign and its number
 IN_VIEW: list[str] = TEXTS["form"]["in-view"]
 USUAL: list[str] = TEXTS["form"]["usual"]
-RECIPE_CHOICES: dict[str, str] = TEXTS["form"]["recipes"]
 SECTION_TITLES: dict[str, str] = TEXTS["form"]["sections"]
+COLUMNS: list[str] = TEXTS["form"]["columns"]
 FIELDS = fields()
+NAMES = tuple((name, name) for name in recipes.RECIPES)
 
 
 def shown(value: Any) -> Any:
@@ -44,13 +45,19 @@ def shown(value: Any) -> Any:
 class Form:
     """Made inside a gr.Blocks; `components` are in the order of `paths`, and what is folded opens for a problem."""
 
-    def __init__(self, recipe: str):
+    def __init__(self, recipe: str, cards: Sequence[tuple[str, str]] = NAMES, off: Sequence[str] = ()):
         settings = compose(recipe)
-        choices = [(label, name) for name, label in RECIPE_CHOICES.items()]
-        shown_as: dict[str, Any] = {"label": FIELDS[RECIPE].title, "info": help_text(RECIPE)}
-        self.recipe: Any = gr.Radio(choices, value=recipe, **shown_as, elem_id=id_of(RECIPE), elem_classes="mc-choices")
+        self._looks = ["mc-choices", "mc-cards", *off]  # of the cards
+        shown_as: dict[str, Any] = {"label": FIELDS[RECIPE].title, "elem_classes": self._looks, "show_label": False}
+        self.recipe: Any = gr.Radio(list(cards), value=recipe, **shown_as, elem_id=id_of(RECIPE))
         self._made: dict[str, Any] = {RECIPE: self.recipe}
-        self._row(IN_VIEW, settings)
+        with gr.Row(elem_classes="mc-fields mc-data") as self.data_line:
+            for path in IN_VIEW:
+                self._make(path, settings)
+        with gr.Row(elem_classes="mc-fields", visible=has_columns(settings.data.source)) as self.column_line:
+            for path in COLUMNS:
+                self._make(path, settings)
+            self.guess = block(elem_classes="mc-wide", elem_id="columns-guessed")
         with gr.Accordion("Settings", open=False, elem_id="settings") as folded:
             self._row(USUAL, settings)
             self._folds: dict[str, list[gr.Accordion]] = {path: [folded] for path in USUAL}  # what a field is folded in
@@ -63,7 +70,7 @@ class Form:
         self.components = list(self._made.values())
         self.outputs = [*self.components, *{fold: None for folds in self._folds.values() for fold in folds}]
         self.wrong: Any = gr.State(())  # the paths that are marked
-        self.outputs.append(self.wrong)
+        self.outputs += [self.wrong, self.column_line, self.guess]
 
     def _row(self, paths: Sequence[str], settings: RunSettings) -> None:
         with gr.Row(elem_classes="mc-fields"):
@@ -76,6 +83,8 @@ class Form:
         common["elem_id"] = id_of(path)
         if field.annotation is bool:
             self._made[path] = gr.Checkbox(**common)
+        elif path in COLUMNS:
+            self._made[path] = gr.Dropdown([value], allow_custom_value=True, **common)
         elif get_origin(field.annotation) is Literal:
             self._made[path] = gr.Dropdown(list(get_args(field.annotation)), filterable=False, **common)
         else:
@@ -103,23 +112,62 @@ class Form:
         for path, component in self._made.items():
             wrong = [problem for problem in problems if self.nearest(problem.where) == path]
             updates |= dict.fromkeys(self._folds.get(path, ()), gr.update(open=True)) if wrong else {}
-            usual = ["mc-choices"] if path == RECIPE else []
-            updates[component] = gr.update(
-                info="".join(
-                    [help_text(path), *(f"\n**{in_markdown(labelled(f'{p.what} {p.fix}'.strip()))}**" for p in wrong)]
-                ),
-                elem_classes=["mc-wrong"] if wrong else usual,
-                **({"value": shown(values[path])} if values and path in values else {}),
-            )
+            updates[component] = self._look(path, wrong)
+            if values and path in values:
+                updates[component]["value"] = shown(values[path])
         return updates
+
+    def with_columns(self, names: Sequence[str], data: DataSettings) -> Updates:
+        """The data's columns to choose from, with the settings' own chosen, told to be a guess, and no problems."""
+        chosen = data.model_dump(include={"source", "config", "revision", "question_column", "reasoning_column"})
+        chosen |= data.model_dump(include={"answer_column", "context_column"})
+        updates = self.marked([], {f"data.{name}": value for name, value in chosen.items()})
+        for path in COLUMNS:
+            updates[self._made[path]]["choices"] = [(name, name) for name in names]
+        guess = soft(TEXTS["form"]["guess"]) if names else ""
+        return {**updates, self.column_line: gr.update(visible=has_columns(data.source)), self.guess: guess}
+
+    def at(self, source: object) -> Updates:
+        """The lists of columns, for all data but the embedded."""
+        shown = has_columns(str(source))
+        return {self.column_line: gr.update(visible=shown), **({} if shown else {self.guess: ""})}
+
+    def left(self, field: gr.blocks.Block | None, marked: Sequence[str], problems: Sequence[Problem]) -> Updates:
+        """Mark the component that was left, if a problem belongs to it; gradio hands over a copy of it."""
+        path = next((path for path, made in self._made.items() if field and made.elem_id == field.elem_id), None)
+        wrong = [problem for problem in problems if path and self.nearest(problem.where) == path]
+        if path is None or not wrong:
+            return {}
+        return {self._made[path]: self._look(path, wrong), self.wrong: tuple(dict.fromkeys([*marked, path]))}
+
+    def _look(self, path: str, wrong: Sequence[Problem]) -> Update:
+        """A field's help with what is wrong with it, and its classes."""
+        told = [f"\n**{in_markdown(labelled(problem.in_page))}**" for problem in wrong]
+        return gr.update(
+            info="".join([self._help(path), *told]), elem_classes=["mc-wrong"] if wrong else self._usual(path)
+        )
 
     def righted(self, changed: gr.blocks.Block | None, marked: Sequence[str], problems: Sequence[Problem]) -> Updates:
         """Unmark the component that was changed, unless a problem with it is left; gradio hands over a copy of it."""
         path = next((path for path in marked if changed and self._made[path].elem_id == changed.elem_id), None)
         if path is None or path in map(self.nearest, (problem.where for problem in problems)):
             return {}
-        unmarked = gr.update(info=help_text(path), elem_classes=["mc-choices"] if path == RECIPE else [])
-        return {self._made[path]: unmarked, self.wrong: tuple(other for other in marked if other != path)}
+        return {self._made[path]: self._look(path, []), self.wrong: tuple(other for other in marked if other != path)}
+
+    def _usual(self, path: str) -> list[str]:
+        """The classes of a field that is not marked."""
+        return self._looks if path == RECIPE else []
+
+    def _help(self, path: str) -> str:
+        return "" if path == RECIPE else help_text(path)
+
+    def field(self, path: str) -> Any:
+        """The component of a setting."""
+        return self._made[path]
+
+    def ids(self, problems: Sequence[Problem]) -> dict[str, str]:
+        """Where on the page each problem's field is, by the problem's place."""
+        return {p.where: id_of(path) for p in problems if (path := self.nearest(p.where))}
 
     def nearest(self, where: str) -> str:
         """The setting that a problem's place belongs to, or "": `lora.target_modules.0` is `lora.target_modules`."""
@@ -131,6 +179,11 @@ class Form:
         changed = [word for pair in changed_settings(settings) for word in ("--set", pair)]
         words = shlex.join(["train", "--recipe", settings.recipe, *changed])
         return job_dir.command(words, runs_dir), cautions(settings)
+
+
+def has_columns(source: str) -> bool:
+    """Whether somebody may want to say which of the data's columns holds what."""
+    return source.strip() != STARTER
 
 
 def id_of(path: str) -> str:

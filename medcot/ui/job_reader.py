@@ -68,6 +68,7 @@ class Seen:
     device: str = ""
     plan: PlanMade | None = None
     stage: Progress | None = None
+    told: dict[str, Progress] = field(default_factory=dict)  # the newest of each stage of this worker
     steps: Curve[Step] = field(default_factory=Curve)
     validations: Curve[Validation] = field(default_factory=Curve)
     validated: int = 0  # how often
@@ -82,10 +83,12 @@ class Seen:
             self.steps.add(event)
         elif isinstance(event, Started):
             self.device, self.finished, self.warnings, self.stage = event.device, None, [], None
+            self.told = {}
         elif isinstance(event, PlanMade):
             self.plan = event
         elif isinstance(event, Progress):
             self.stage = event
+            self.told[event.stage] = event
         elif isinstance(event, Validation):
             self.validated += 1
             self.validations.add(event)

@@ -14,6 +14,7 @@ from medcot.runs.job_dir import JobDir
 from medcot.runs.run import Evaluation, Run
 from medcot.runs.store import RunStore
 from medcot.ui import components as c
+from medcot.ui import progress
 from medcot.ui.conversation import Conversation
 from medcot.ui.guard import on_space, unexpected, visitor_may
 from medcot.ui.job_reader import Reader
@@ -45,6 +46,8 @@ class Page:
         # A visitor of a Space may do something in Chat; the form of Train is closed to him.
         self.tabs: Any = gr.Tabs(selected="Chat" if on_space() else None, render=False)
         self._leads: list[tuple[str, gr.Button, Any]] = []  # tab, button, and the list in which its run is chosen
+        # The run whose first sample Chat asks by itself, at the end of a demo that this page began.
+        self.finale: Any = gr.Textbox("", label="Demo", visible="hidden", elem_id="finale")
         self._unseen = c.block(elem_id="unseen")  # why a card is not brought up to date
 
     def refresh(self, see: Callable[..., Updates], inputs: list[Any], outputs: list[Any]) -> None:
@@ -96,7 +99,7 @@ class Page:
         """How far a job is, what it waits for, or how it ended."""
         status = job.status()
         waits_for = in_the_way(self.store, job, TICK_SECONDS) if status.state == "queued" else ""
-        return c.progress(job, status, self.reader.seen(job), waits_for)
+        return progress.progress(job, status, self.reader.seen(job), waits_for)
 
 
 def still(update: Update, chosen: object) -> Update:

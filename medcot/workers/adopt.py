@@ -84,7 +84,8 @@ def open_elsewhere(store: RunStore, wanted: Elsewhere) -> Adapter:
     found = open_adapter(wanted.name, store, style=wanted.style, base=wanted.base, checked=False)
     if found.origin is None:
         look = command(f"evaluate {found.name}", store.root)
-        raise BadInput.of("--adapter", f"{wanted.name} is the run {found.name}.", f"Evaluate it as one: {look}")
+        fix, page = f"Evaluate it as one: {look}", "Choose it under Run, and press Start evaluation."
+        raise BadInput.of("--adapter", f"{wanted.name} is the run {found.name}.", fix, page)
     if named := other_base(found.path, found.base.id):
         what = f"{found.name} is an adapter for {named}, not for {found.base.id}."
         raise BadInput.of("--base", what, "Leave --base out, or name a copy of that model.")

@@ -52,15 +52,23 @@ def resume_training(run: Run, secrets: Mapping[str, str] | None = None) -> None:
 
 
 def start_evaluation(
-    run: Run, order: EvaluationOrder | None = None, secrets: Mapping[str, str] | None = None
+    run: Run,
+    order: EvaluationOrder | None = None,
+    secrets: Mapping[str, str] | None = None,
+    *,
+    after_training: bool = False,
 ) -> Evaluation:
-    """Measure base against tuned as ordered, else by the run's settings. Raises BadInput if that is impossible."""
+    """Measure base against tuned as ordered, else by the run's settings. Raises BadInput if that is impossible.
+
+    `after_training` queues it behind the run's own training; it fails, saying so, if that leaves no adapter.
+    """
     wanted = order or EvaluationOrder(**run.settings().evaluation.model_dump())
-    state = run.status().state
-    if state in ALIVE:
-        fix = "Wait until it is finished, or stop it."
-        raise BadInput.of("run", f"{run.id} is still training ({state}).", fix)
-    run.require_adapter()
+    if not after_training:
+        state = run.status().state
+        if state in ALIVE:
+            fix = "Wait until it is finished, or stop it."
+            raise BadInput.of("run", f"{run.id} is still training ({state}).", fix)
+        run.require_adapter()
     problems = machine.problems(wanted.processes, "evaluation.processes")
     if wanted.endpoint and wanted.processes > 1:
         what = "a server answers many requests at once by itself."

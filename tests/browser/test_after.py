@@ -105,7 +105,7 @@ def test_samples_and_rates_are_shown(serve, open_page, runs_dir):
     page = open_page(serve(runs_dir, FakeClient()))
     samples = page.locator("#samples details")
     expect(samples).to_have_count(2)
-    expect(samples.first).to_contain_text("Step 3: 1 of 1 in the form")
+    expect(samples.first).to_contain_text("Step 3: 1 of 1 keep to the tags")
     expect(samples.first.locator(".mc-text")).to_have_text(["Urate.", "Gout."])
     samples.last.locator("summary").click()
     expect(samples.last).to_contain_text("Format: text outside the tags")
@@ -125,7 +125,7 @@ def test_a_second_training_waits_in_the_queue_and_can_be_cancelled_and_stop_now_
     start(page, long_run)
     first = RunStore(runs_dir).list()[0]
     fill(page, {"name": "second"})
-    page.get_by_role("button", name="Start training", exact=True).click()
+    page.locator("#start").click()
     try:
         expect(page.locator("#live .mc-badge")).to_have_text("Queued")
         second = RunStore(runs_dir).list()[0]

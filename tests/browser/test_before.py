@@ -11,6 +11,7 @@ from medcot.settings import recipes
 from medcot.settings.recipes import compose
 from tests.browser.conftest import PATIENCE, field, fill, unfold
 from tests.browser.test_states import NASTY
+from tests.fakes import FakeClient
 
 pytestmark = pytest.mark.slow
 expect.set_options(timeout=PATIENCE)
@@ -41,12 +42,14 @@ def choose(page: Page, button: str, file) -> None:
 
 def test_upload_mapping_preview_audit_plan_and_tokens(serve, open_page, runs_dir, tiny_model, tmp_path):
     page = open_page(serve(runs_dir))
-    expect(page.get_by_text(f"An uploaded file is kept in {runs_dir / '.uploads'}")).to_be_visible()
+    expect(page.get_by_text("An uploaded file is kept with the runs (.uploads)")).to_be_visible()
     fill(page, {"model.id": tiny_model, "data.held_out": 4, "training.max_length": 256})
     choose(page, "Upload a data file", other_names(tmp_path / "My data (1).jsonl"))
     preview = page.locator("#preview")
     expect(preview).to_contain_text("question from 'instruction', reasoning from 'cot', answer from 'output'")
-    expect(preview).to_contain_text("Columns guessed by their names")
+    expect(page.locator("#columns-guessed")).to_contain_text("Guessed by the columns' names.")
+    for part, column in (("question", "instruction"), ("reasoning", "cot"), ("answer", "output")):
+        expect(field(page, f"data.{part}_column")).to_have_value(column)
     expect(preview.locator(".mc-turn-assistant .mc-text").first).to_contain_text("window.pwned=1")
     (kept,) = (runs_dir / ".uploads").iterdir()
     assert kept.name.startswith("my-data-1-")
@@ -111,7 +114,7 @@ def test_settings_go_to_a_file_and_come_back(serve, open_page, runs_dir, tmp_pat
     expect(page.locator("#train-problems")).to_contain_text("run.toml: is not TOML")
     saved.write_text(recipes.to_toml(compose("llama-3.2-3b-medical-cot")))
     choose(page, "Load a TOML file", saved)
-    expect(page.get_by_role("textbox", name="Model")).to_have_value("unsloth/Llama-3.2-3B-Instruct")
+    expect(field(page, "model.id")).to_have_value("unsloth/Llama-3.2-3B-Instruct")
     expect(page.locator("#command")).to_contain_text("--recipe llama-3.2-3b-medical-cot")
 
 
@@ -128,9 +131,51 @@ def test_copy_says_on_its_button_that_it_has_copied(serve, open_page, runs_dir):
 
 def test_a_high_learning_rate_gets_a_note_and_no_refusal(serve, open_page, runs_dir):
     page = open_page(serve(runs_dir))
-    page.get_by_role("radio", name="llama-3.2-3b-medical-cot: Llama 3.2 3B, one CUDA GPU").check()
+    page.get_by_role("radio", name="Llama 3.2 3B, medical reasoning").check()
     expect(field(page, "model.id")).to_have_value("unsloth/Llama-3.2-3B-Instruct")
     fill(page, {"training.learning_rate": "2e-3"})
     expect(page.locator("#form-notes")).to_contain_text("10 times the upper end of published LoRA advice")
     fill(page, {"training.learning_rate": "1e-4"})
     expect(page.locator("#form-notes")).not_to_contain_text("published")
+
+
+def test_columns_of_names_of_their_own_are_chosen_from_lists_and_shown_as_they_are_read(
+    serve, open_page, runs_dir, tmp_path
+):
+    file = tmp_path / "mine.csv"
+    rows = [f"Why sign {i}?,First {i}.,Flu {i}.,note {i}" for i in range(40)]
+    file.write_text("\n".join(["ask,steps,final,more", *rows]), encoding="utf-8")
+    page = open_page(serve(runs_dir, FakeClient()))
+    expect(field(page, "data.answer_column")).to_be_hidden()
+    choose(page, "Upload a data file", file)
+    question, answer = field(page, "data.question_column"), field(page, "data.answer_column")
+    expect(field(page, "data.reasoning_column")).to_have_value("steps")
+    expect(page.locator("#train-problems")).to_contain_text("Choose the right one")
+    assert "--" not in page.locator("#train-problems").inner_text()
+    for box, name in ((question, "ask"), (answer, "final")):
+        box.click()
+        expect(page.get_by_role("option")).to_have_count(4)
+        page.get_by_role("option", name=name, exact=True).click()
+    expect(page.locator("#preview .mc-turn-assistant .mc-text").first).to_contain_text("Flu")
+    expect(page.locator(".mc-wrong")).to_have_count(0)
+    expect(page.locator("#train-problems")).to_have_text("")
+
+
+def test_a_click_on_a_problem_unfolds_and_focuses_its_field_and_a_field_is_checked_when_it_is_left(
+    serve, open_page, runs_dir
+):
+    page = open_page(serve(runs_dir, FakeClient()))
+    fill(page, {"training.epochs": "many"})
+    field(page, "lora.rank").focus()
+    epochs = page.locator("#set-training-epochs")
+    expect(epochs).to_contain_text("must be a number")
+    expect(page.locator(".mc-wrong")).to_have_count(1)
+    page.locator("#start").click()
+    name = page.locator("#train-problems button", has_text="Epochs")
+    expect(name).to_be_visible()
+    page.locator("#settings > button").click()
+    expect(epochs).to_be_hidden()
+    name.click()
+    expect(field(page, "training.epochs")).to_be_focused()
+    field(page, "training.epochs").fill("1")
+    expect(page.locator(".mc-wrong")).to_have_count(0)

@@ -154,7 +154,7 @@ def test_the_header_is_one_line_and_the_gpu_is_spoken_of_under_train_alone(serve
     for tab in ("Train", "Evaluate", "Chat"):
         open_tab(page, tab)
         assert page.locator(".mc-head").bounding_box()["height"] < 50
-        expect(page.get_by_text("No GPU here", exact=False)).to_be_visible(visible=tab == "Train")
+        expect(page.get_by_text("Needs a CUDA GPU").first).to_be_visible(visible=tab == "Train")
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 

@@ -35,7 +35,7 @@ def long_run(tiny_model, tmp_path):
 
 def start(page: Page, values: dict) -> None:
     fill(page, values)
-    page.get_by_role("button", name="Start training", exact=True).click()
+    page.locator("#start").click()
     expect(page.locator("#live .mc-badge")).to_have_text("Running")
 
 
@@ -67,7 +67,7 @@ def test_points_arrive_a_reload_and_a_second_viewer_see_them_and_stop_stops(serv
 def test_two_fast_clicks_start_one_run_which_is_brought_into_view(serve, open_page, runs_dir, long_run):
     page = open_page(serve(runs_dir))
     fill(page, long_run)
-    button = page.get_by_role("button", name="Start training", exact=True)
+    button = page.locator("#start")
     button.click()
     button.evaluate("e => e.click()")  # within the first one's request
     expect(page.locator("#live .mc-badge")).to_be_in_viewport()
@@ -93,7 +93,7 @@ def test_ctrl_c_takes_uploads_along_while_a_page_is_open(open_page, runs_dir, tm
     try:
         wait_until(lambda: answers(port))
         shown = open_page(f"http://127.0.0.1:{port}")
-        shown.get_by_role("button", name="Start training", exact=True).wait_for()  # it fetches nothing any more
+        shown.locator("#start").wait_for()  # it fetches nothing any more
         sent = httpx.post(f"http://127.0.0.1:{port}/gradio_api/upload", files={"files": ("q.jsonl", b"{}")})
         assert [Path(path).read_bytes() for path in sent.json()] == [b"{}"]
         page.send_signal(signal.SIGINT)
@@ -150,7 +150,7 @@ def answers(port: int) -> bool:
 def test_bad_input_is_told_all_at_once_and_beside_its_field(serve, open_page, runs_dir):
     page = open_page(serve(runs_dir))
     fill(page, {"training.epochs": "-1", "training.learning_rate": "fast", "data.source": "missing.csv"})
-    page.get_by_role("button", name="Start training", exact=True).click()
+    page.locator("#start").click()
     problems = page.locator("#train-problems")
     expect(problems).to_contain_text("3 things have to be fixed first")
     expect(problems).to_contain_text("Epochs: must be greater than 0; got -1")
@@ -164,7 +164,7 @@ def test_bad_input_is_told_all_at_once_and_beside_its_field(serve, open_page, ru
     expect(wrong).to_have_count(2)  # before another start is tried
     fill(page, {"training.learning_rate": "1e-3"})
     expect(wrong).to_have_count(1)
-    page.get_by_role("button", name="Start training", exact=True).click()
+    page.locator("#start").click()
     expect(problems).to_contain_text("One thing has to be fixed first")
     expect(page.locator("#set-training-epochs")).not_to_contain_text("greater than 0")
     assert not RunStore(runs_dir).list()
@@ -175,7 +175,7 @@ def test_a_field_that_is_wrong_is_unfolded_and_all_is_well_once_it_is_right(serv
     fill(page, {"lora.rank": "many"})
     page.locator("#settings > button").click()  # folds it
     expect(field(page, "lora.rank")).to_be_hidden()
-    page.get_by_role("button", name="Start training", exact=True).click()
+    page.locator("#start").click()
     expect(page.locator("#train-problems")).to_contain_text("LoRA rank: must be a whole number; got 'many'")
     expect(field(page, "lora.rank")).to_be_visible()
     fill(page, {"lora.rank": "8"})
@@ -193,9 +193,9 @@ def test_the_last_of_two_recipes_chosen_at_once_fills_the_form(serve, open_page,
 
     monkeypatch.setattr(Form, "filled_from", slow)
     page = open_page(serve(runs_dir, FakeClient()))
-    page.get_by_role("radio", name="llama-3.2-3b-medical-cot: Llama 3.2 3B, one CUDA GPU").check()
+    page.get_by_role("radio", name="Llama 3.2 3B, medical reasoning").check()
     assert first_asked.wait(60)
-    last = page.get_by_role("radio", name="reference-exact: as the reference notebook")
+    last = page.get_by_role("radio", name="Llama 3.2 3B, as the reference notebook")
     last.check()
     go_on.set()
     expect(page.locator("#command")).to_have_text("medcot train --recipe reference-exact")
@@ -204,10 +204,10 @@ def test_the_last_of_two_recipes_chosen_at_once_fills_the_form(serve, open_page,
 
 def test_a_recipe_fills_the_form_and_the_command_follows(serve, open_page, runs_dir):
     page = open_page(serve(runs_dir))
-    page.get_by_role("radio", name="llama-3.2-3b-medical-cot: Llama 3.2 3B, one CUDA GPU").check()
-    expect(page.get_by_role("textbox", name="Model")).to_have_value("unsloth/Llama-3.2-3B-Instruct")
+    page.get_by_role("radio", name="Llama 3.2 3B, medical reasoning").check()
+    expect(field(page, "model.id")).to_have_value("unsloth/Llama-3.2-3B-Instruct")
     expect(page.locator("#command")).to_contain_text("--recipe llama-3.2-3b-medical-cot")
     fill(page, {"lora.rank": "32"})
     expect(page.locator("#command")).to_have_text("medcot train --recipe llama-3.2-3b-medical-cot --set lora.rank=32")
-    page.get_by_role("button", name="Start training", exact=True).click()
+    page.locator("#start").click()
     expect(page.locator("#train-problems")).to_contain_text("4bit needs a CUDA GPU")

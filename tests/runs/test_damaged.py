@@ -21,7 +21,7 @@ from medcot.runs.snapshot import cannot_be_read, listed
 from medcot.runs.store import RunStore
 from medcot.settings import RunSettings
 from medcot.settings.evaluation import EvaluationOrder
-from medcot.ui import TABS, components
+from medcot.ui import TABS, components, progress
 from medcot.ui.evaluate.results import FILTERS, ORDERS, listing, results, spoilt
 from medcot.ui.job_reader import Reader
 from medcot.ui.page import Page
@@ -315,7 +315,7 @@ def shows_each_status(run: Run, page) -> None:
     assert isinstance(status, Status)
     assert status.pid is None or status.pid > 0
     seen = Reader(RunStore(run.path.parent)).seen(run)
-    components.progress(run, status, seen, "")
+    progress.progress(run, status, seen, "")
     components.titled(run.id, status.state)
     assert run.id in History._row(page, listed(run))
     assert run.id in OpenRun.label(page, listed(run))

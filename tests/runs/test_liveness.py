@@ -19,7 +19,7 @@ from medcot.runs.job_dir import WORKER_MODULE, JobDir
 from medcot.runs.run import Run
 from medcot.runs.store import RunStore
 from medcot.settings import build
-from medcot.ui import components
+from medcot.ui import progress
 from medcot.ui.job_reader import Seen
 from medcot.ui.page import mark
 from medcot.workers import jobs
@@ -235,9 +235,10 @@ def test_a_worker_without_a_sign_for_minutes_is_said_and_how_to_end_it(run, work
     status = run.status()
     assert run.silence(status) == "no sign of its worker for 5 minutes"
     assert mark(run) != quiet, "the page draws it anew"
-    shown = components.progress(run, status, Seen(), "")
+    shown = progress.progress(run, status, Seen(), "")
     assert "no sign of its worker for 5 minutes" in shown
-    assert f"medcot stop {run.id} --now" in shown
+    assert "Stop now, without saving ends it" in shown
+    assert "--now" not in shown
     display.runs([run])
     assert "running, no sign of its worker for 5 minutes" in capsys.readouterr().out
 

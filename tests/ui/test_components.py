@@ -6,6 +6,7 @@ from medcot.errors import Problem
 from medcot.runs.job_dir import Status
 from medcot.settings import fields
 from medcot.ui import components as c
+from medcot.ui import progress
 
 
 @pytest.mark.parametrize(
@@ -63,4 +64,4 @@ def test_no_setting_is_shown_by_its_path_and_no_two_are_called_alike():
 
 def test_what_a_worker_died_of_is_in_the_pages_labels_too(page):
     status = Status(state="failed", job="train", started=0, updated=0, error="Too much.", hint="Lower training.epochs.")
-    assert "Lower “Epochs”." in c.ending(page.store, status, None)
+    assert "Lower “Epochs”." in progress.ending(page.store, status, None)

@@ -13,6 +13,6 @@ def test_samples_that_their_budget_cut_count_as_far_as_they_go():
         seen.fold(sample)
         without.fold(sample) if output != cut else None
     shown = samples(seen)
-    assert "Step 5: 2 of 3 in the form so far, 1 complete" in shown
-    assert shown.count("Format: cut short, in the form so far") == 1
-    assert "Step 5: 1 of 2 in the form<" in samples(without)
+    assert "Step 5: 2 of 3 keep to the tags so far, 1 complete" in shown
+    assert shown.count("Format: the sample ends here, with the tags right so far") == 1
+    assert "Step 5: 1 of 2 keep to the tags<" in samples(without)

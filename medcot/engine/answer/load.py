@@ -38,8 +38,9 @@ def open_decoder(
     contract = adapter.contract or asked
     differences = prompts.contract_differences(contract, asked)
     if differences and strict:
-        fix = "Put the model or the settings back, or go on all the same with --force, which the report will say."
-        raise BadInput([Problem("prompt contract", f"{d}.", fix) for d in differences])
+        back = "Put the model or the settings back"
+        fix = f"{back}, or go on all the same with --force, which the report will say."
+        raise BadInput([Problem("prompt contract", f"{d}.", fix, page=f"{back}.") for d in differences])
     for difference in differences:
         report(Warned(message=f"Prompt contract: {difference}."))
     reference = Reference.of(tokenizer, contract)

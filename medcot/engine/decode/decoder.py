@@ -91,7 +91,7 @@ class PairDecoder:
             return runner
         kind = self.model.config.model_type
         what = f"models of the family {kind} cannot be decoded with base and tuned in one batch: {failed}."
-        fix = "Choose a model of another family, or serve base and tuned by a model server and give its --endpoint."
+        fix = "Choose a model of another family, or serve base and tuned by a model server and name that server."
         raise BadInput.of("model.id", what, fix)
 
     @torch.inference_mode()

@@ -17,6 +17,7 @@ from medcot.runs.events import Checkpoint, Progress, Report, Step, Validation
 Logs = dict[str, Any]  # what the Trainer logs
 TRAINING, VALIDATION, SAMPLES = "Training", "Validation", "Answering the sample questions"
 BASELINE = "Validation before the first step"
+SAVING = "Saving a checkpoint"
 
 
 class Observer(TrainerCallback):  # type: ignore[misc]  # transformers has no types here
@@ -102,6 +103,7 @@ class Observer(TrainerCallback):  # type: ignore[misc]  # transformers has no ty
         distributed.barrier()  # each process writes its own random state into the folder
         if not distributed.is_main_process():
             return
+        self.stage(SAVING, state.global_step, state.max_steps)
         kept = self._save_checkpoint(Path(args.output_dir) / f"checkpoint-{state.global_step}")
         self._kept = kept.name
         self.report(Checkpoint(step=state.global_step, path=kept.name))

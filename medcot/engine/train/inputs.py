@@ -35,7 +35,7 @@ class Inputs:
         report(Progress(stage="Reading the data"))
         split = data.load(settings.data)
         local = models.resolve(settings.model, report)
-        report(Progress(stage="Encoding the records"))
+        report(Progress(stage="Encoding the records", total=len(split.train) + len(split.held_out)))
         model = lora.outline(local.path)
         problems = [unusable] if (unusable := quantized(local.path)) else []
         dims = encoder = None

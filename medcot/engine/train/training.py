@@ -12,6 +12,7 @@ from trl import SFTConfig
 
 from medcot.adapters.base import local_folder
 from medcot.adapters.card import model_card
+from medcot.data import starter
 from medcot.engine import distributed
 from medcot.engine.backends import Backend
 from medcot.engine.outcome import StopSignal
@@ -57,6 +58,7 @@ def train(run: Run, settings: RunSettings, backend: Backend, report: Report, sto
                     trainer.evaluate()
                 trainer.observer.require_finite(trainer.model, step)
                 if distributed.is_main_process():
+                    report(Progress(stage="Saving the adapter"))
                     prepared.save_adapter()
     return None if finished else step
 
@@ -131,7 +133,7 @@ class Prepared:
         def on_validation() -> None:
             step, cached = trainer.state.global_step, self.backend.caches_in_training
             if distributed.is_main_process() and t.sample_tokens and (step or t.sample_base):
-                trainer.observer.stage(SAMPLES)
+                trainer.observer.stage(SAMPLES, 0, len(starter.SAMPLE_QUESTIONS))
                 show_samples(trainer.model, self.encoder, t.sample_tokens, report, step=step, cached=cached)
 
         trainer = Trainer(

@@ -46,7 +46,7 @@ class Picker:
     def wire(self, decoding: Decoding, blinded: Blinded, judged: Judged) -> None:
         self.decoding, self.blinded, self.judged = decoding, blinded, judged
         model = [self.nobody, self.train, self.memory, self.notice, blinded.demo_too, *judged.outputs, self.mark]
-        turned = [self.runs, *decoding.outputs, self.decoded_for, *model]
+        self.turned = turned = [self.runs, *decoding.outputs, self.decoded_for, *model]
         chosen = [self.runs, self.opened]
         self.page.lead(self.train, "Train")
         self.page.follow("Chat", self.turned_to, [self.opened], turned)

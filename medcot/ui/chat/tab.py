@@ -10,6 +10,7 @@ import gradio as gr
 
 from medcot import safety
 from medcot.adapters.open import Adapter
+from medcot.data.starter import CHIPS
 from medcot.errors import BadInput
 from medcot.runs.run import Run
 from medcot.ui import components as c
@@ -52,6 +53,12 @@ class ChatTab:
         # Many at once: the conversation decides whose turn it is, and tells the others that they wait.
         free: dict[str, Any] = {"concurrency_limit": None, **QUIET}
         gr.on([box.ask.click, box.text.submit], self.ask, values, asked, **free)
+        turned = self.page.finale.change(
+            self.picker.turned_to, [self.page.finale, picker.opened], picker.turned, **QUIET
+        )
+        turned.then(self.first_sample, None, [self.page.tabs, box.text], **QUIET).success(
+            self.ask, values, asked, **free
+        )
         box.stop.click(self.stop, None, None, **QUIET)
         box.clear.click(self.clear, None, [box.text, *asked], js=TO_THE_BOX, **QUIET)
         when_closed(self.page.demo, self.forget)
@@ -60,6 +67,11 @@ class ChatTab:
         form.save.click(self.save, form.fields, saved, **QUIET)
 
     # ---- asking
+
+    @visitor_may
+    def first_sample(self) -> Updates:
+        """Chat, with the first sample in the box, to be asked at once."""
+        return {self.page.tabs: gr.update(selected="Chat"), self.box.text: next(iter(CHIPS))}
 
     @visitor_may
     def ask(self, request: gr.Request, *values: Any) -> Iterator[Updates]:

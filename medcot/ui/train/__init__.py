@@ -3,10 +3,12 @@
 import gradio as gr
 
 from medcot.ui.page import Page
+from medcot.ui.train.demo import Demo
 from medcot.ui.train.history import History, Queue
 from medcot.ui.train.manage import Manage
 from medcot.ui.train.open_run import PLAN, RUN, OpenRun, Parts
 from medcot.ui.train.plan import Plan
+from medcot.ui.train.stages import Title
 from medcot.ui.train.start import Start
 
 
@@ -22,7 +24,9 @@ def build(page: Page) -> None:
                 runs = gr.Radio([], label="Runs", visible=False, elem_id="runs", elem_classes="mc-runs")
     parts = Parts(tabs)
     with run_part:
+        demo = Demo(page)
         run = OpenRun(page, runs, parts)
+    demo.wire(run, parts)
     with left:
         start = Start(page, run, parts)
     with run_part:
@@ -30,3 +34,4 @@ def build(page: Page) -> None:
     with plan_part:
         Plan(page, start, parts)
     History(page)
+    Title(page)

@@ -10,7 +10,7 @@ import psutil
 from medcot.prompts.tags import begins_strict, parse
 from medcot.runs.events import Sample, Step
 from medcot.runs.job_dir import ALIVE, Status
-from medcot.runs.run import Run, duration
+from medcot.runs.run import Run
 from medcot.runs.snapshot import Listed
 from medcot.ui import components as c
 from medcot.ui.chart import Points, loss_plot, small_plots
@@ -18,6 +18,7 @@ from medcot.ui.components import from_elsewhere
 from medcot.ui.guard import visitor_may
 from medcot.ui.job_reader import Seen
 from medcot.ui.page import HIDE, LATEST, QUIET, Page, Updates, mark, still
+from medcot.ui.train import stages
 from medcot.workers import jobs
 
 RUN, PLAN = "run", "plan"
@@ -163,7 +164,13 @@ class OpenRun:
             head = c.titled(name, job_id=run.id) + from_elsewhere(run, settings)
             return head + c.soft("Its figures are under Evaluate.") + note
         head = c.titled(name, status.state, run.id) + c.soft(what) + note
-        return head + self.page.progress(run) + c.figures(figures(seen, status)) + c.warnings(seen.warnings)
+        return (
+            head
+            + stages.row(status, seen)
+            + self.page.progress(run)
+            + c.figures(figures(seen, status))
+            + c.warnings(seen.warnings)
+        )
 
     # ---- acting
 
@@ -185,17 +192,13 @@ MOST_VALIDATIONS = 12  # whose samples are shown, newest first
 
 
 def figures(seen: Seen, status: Status) -> list[tuple[str, str]]:
-    """The newest figures; what has not been measured yet is a dash."""
+    """The newest figures that no plot tells; what has not been measured yet is a dash."""
     last, validation = seen.steps.newest, seen.validations.newest
-    left = last is not None and status.state in ("running", "stopping")
     return [
         ("Train loss", f"{last.loss:.3f}" if last else "–"),
         ("Validation loss", f"{validation.loss:.3f}" if validation else "–"),
         ("Step", f"{last.step:,} of {last.total_steps:,}" if last else "–"),
         ("Epoch", f"{last.epoch:.2f}" if last else "–"),
-        *([("Time left", f"about {duration(last.eta_seconds)}")] if last and left else []),
-        ("Learning rate", f"{last.learning_rate:.2e}" if last else "–"),
-        ("Gradient norm", f"{last.grad_norm:.2f}" if last and last.grad_norm is not None else "–"),
         ("Tokens/s", f"{last.tokens_per_second:,.0f}" if last else "–"),
         ("Memory", memory(last, seen, status)),
     ]
@@ -242,15 +245,14 @@ def _samples_of(step: int | None, group: list[Sample], is_open: bool) -> str:
     whole = sum(parse(s.output).strict for s in group)
     begun = sum(begins_strict(s.output) for s in group)
     so_far = f" so far, {whole} complete" if begun > whole else ""
-    return c.fold(f"Step {step}: {begun} of {len(group)} in the form{so_far}", answers, is_open)
+    return c.fold(f"Step {step}: {begun} of {len(group)} keep to the tags{so_far}", answers, is_open)
 
 
 def _sample(question: str, output: str) -> str:
     parsed = parse(output)
-    format = "cut short, in the form so far" if begins_strict(output) else "; ".join(parsed.problems)
+    cut = begins_strict(output) and not parsed.strict
+    format = "the sample ends here, with the tags right so far" if cut else "; ".join(parsed.problems)
     wrong = f'<p class="mc-format">Format: {c.text(format)}</p>' if parsed.problems else ""
     reasoning = f"<h5>Reasoning</h5>{c.passage(parsed.reasoning)}" if parsed.reasoning else ""
-    return (
-        f'<div class="mc-arm mc-arm-tuned"><p class="mc-soft">{c.text(question)}</p>{reasoning}'
-        f"<h5>Answer</h5>{c.passage(parsed.answer, 'No answer.')}{wrong}</div>"
-    )
+    answer = "" if cut and not parsed.answer else f"<h5>Answer</h5>{c.passage(parsed.answer, 'No answer.')}"
+    return f'<div class="mc-arm mc-arm-tuned"><p class="mc-soft">{c.text(question)}</p>{reasoning}{answer}{wrong}</div>'

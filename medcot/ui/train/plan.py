@@ -9,14 +9,16 @@ from typing import Any
 import gradio as gr
 
 from medcot import prompts
-from medcot.data import columns, uploads
+from medcot.data import columns, columns_of, uploads
 from medcot.data.examples import Example, Split
 from medcot.errors import BadInput, WorkerFailed
 from medcot.prompts import tags
+from medcot.runs.pace import Size
 from medcot.runs.plan import Audit, Planned, TokenView
-from medcot.settings import RunSettings
+from medcot.settings import DataSettings, RunSettings
 from medcot.ui import components as c
-from medcot.ui.page import HIDE, QUIET, SHOW, Page, Updates
+from medcot.ui.form import COLUMNS
+from medcot.ui.page import HIDE, LATEST, QUIET, SHOW, Page, Updates
 from medcot.ui.train.open_run import Parts
 from medcot.ui.train.start import Start
 from medcot.workers import preflight
@@ -44,11 +46,13 @@ class Plan:
 
         fields = self.form.components
         pieces = [self.stage, self.plan, self.data, self.audit, self.tokens, self.record, self.show]
-        looked = [self.problems, *self.form.outputs, *pieces]
+        looked = [self.problems, start.begin, *self.form.outputs, *pieces]
         start.check.click(parts.show_plan, None, parts.tabs, **QUIET)
         start.check.click(self.look, fields, looked, **QUIET)
         kept = start.upload.upload(self.keep_upload, start.upload, [self.problems, *self.form.outputs], **QUIET)
         kept.success(parts.show_plan, None, parts.tabs, **QUIET).then(self.look, fields, looked, **QUIET)
+        chosen = [self.problems, *self.form.outputs, self.data]
+        gr.on([self.form.field(path).input for path in COLUMNS], self.preview, fields, chosen, **LATEST)
         self.show.click(self.show_tokens, [self.record, *fields], self.tokens, **QUIET)
 
     def look(self, *values: Any) -> Iterator[Updates]:
@@ -68,7 +72,9 @@ class Plan:
                     yield {**self._empty(c.working(reply.stage)), **always}
                 elif isinstance(reply, Result):
                     found = Planned.model_validate(reply.value)
-                    yield {**self._found(found, columns.in_words(split.guessed)), **always}
+                    size = Size(len(split.train), found.audit.lengths["whole"].mean)
+                    known = self.start.know(values, size)
+                    yield {**self._found(found, columns.in_words(split.guessed)), **always, **known}
         except (BadInput, WorkerFailed) as refused:
             yield {**self._empty(""), **always, self.problems: c.refused(refused)}
 
@@ -107,8 +113,20 @@ class Plan:
             return self.start.refused(bad.problems)
         finally:
             sent.unlink(missing_ok=True)  # the page's own copy
-        data = {"data.source": str(kept), "data.config": "", "data.revision": ""}
-        return {self.problems: "", **self.form.marked([], data)}
+        data = DataSettings(source=str(kept))
+        try:
+            names, data = columns_of(data)
+        except BadInput:  # Check, which follows, says what is wrong with the file
+            names = []
+        return {self.problems: "", **self.form.with_columns(names, data)}
+
+    def preview(self, *values: Any) -> Updates:
+        """The data as conversations under the columns that were chosen just now; nothing else is looked at."""
+        try:
+            settings, split = preflight.prepare(lambda: self.form.settings(values))
+        except BadInput as bad:
+            return {**self.start.refused(bad.problems), self.data: ""}
+        return {self.problems: "", **self.form.marked([]), self.data: preview(settings, split)}
 
 
 PREVIEWED = 3

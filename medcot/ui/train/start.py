@@ -12,12 +12,14 @@ from medcot.data import columns
 from medcot.data.uploads import FOLDER
 from medcot.errors import BadInput, Problem
 from medcot.runs.job_dir import ALIVE
-from medcot.settings import DATA_SUFFIXES, PACKED, recipes
+from medcot.runs.pace import Size
+from medcot.settings import DATA_SUFFIXES, PACKED, STARTER, DataSettings, recipes
 from medcot.settings.recipes import changed_settings, compose
 from medcot.ui import components as c
 from medcot.ui.form import Form
 from medcot.ui.guard import visitor_may
-from medcot.ui.page import LATEST, QUIET, Page, Updates
+from medcot.ui.page import LATEST, QUIET, UNCHANGED, Page, Update, Updates
+from medcot.ui.train.cards import Clock, hindrance, off
 from medcot.ui.train.open_run import OpenRun, Parts
 from medcot.workers import jobs, preflight
 
@@ -26,8 +28,11 @@ COPY = c.from_file("train/copy_command.js")
 SAVE = c.from_file("download.js", name="medcot-run.toml", kind="application/toml", start="")
 # The button takes no second click while the first is under way; then its result is brought into view.
 BEGIN = "(...values) => { document.getElementById('start').dataset.busy = 'Starting'; return values; }"
+GOTO = c.from_file("train/goto.js")
 BEGUN = c.from_file("train/begun.js")
 TEXTS: dict[str, str] = c.TEXTS["start"]
+HUB = "llama-3.2-3b-medical-cot"  # the recipe whose Hub data is offered
+WHICH_DATA = ("source", "config", "revision")
 
 
 @dataclass(frozen=True)
@@ -60,16 +65,21 @@ def secrets(typed: Sequence[object]) -> dict[str, str]:
 class Start:
     def __init__(self, page: Page, run: OpenRun, parts: Parts):
         self.page, self.run, self.parts = page, run, parts
-        advice = "" if page.device.gpus else f'<p class="mc-soft">{TEXTS["no-gpu"]}</p>'
-        c.block(f"<h2>New run</h2>{advice}")
-        self.form = form = Form(recipes.recommended(page.device.gpus))
-        with gr.Row(elem_classes="mc-actions"):
+        self.clock = Clock(page)
+        c.block("<h2>New run</h2>")
+        recipe = recipes.recommended(page.device.gpus)
+        self.form = form = Form(recipe, self.clock.cards(), off(page.device))
+        with form.data_line:
+            self.starter, self.hub = (
+                c.small_button("Starter records", elem_id="data-starter"),
+                c.small_button("A Hub data set", elem_id="data-hub"),
+            )
             self.upload = file_button("Upload a data file", [*DATA_SUFFIXES, PACKED], "upload")
-        c.block(c.soft(TEXTS["kept"].format(folder=page.runs_dir / FOLDER)))
+            c.block(c.soft(TEXTS["kept"].format(folder=FOLDER)), elem_classes="mc-wide")
         self.keys = key_fields()
         self.problems, self.notes = c.block(elem_id="train-problems"), c.block(elem_id="form-notes")
         with gr.Row(elem_classes="mc-actions mc-bottom"):
-            start = gr.Button("Start training", variant="primary", elem_id="start")
+            self.begin = gr.Button(self.clock.words(compose(recipe)), variant="primary", elem_id="start")
             self.check = gr.Button("Check data and plan", elem_id="check")
         c.block("<h4>The same on the command line</h4>")
         line, _ = form.command([component.value for component in form.components], page.runs_dir)
@@ -82,17 +92,65 @@ class Start:
             load = file_button("Load a TOML file", [".toml"], "load-toml")
         self.toml, self.started = gr.Textbox(visible=False), gr.State(Started())
 
+        self.carded = gr.State(str(form.recipe.choices))
+        page.refresh(self.look, [self.carded], [form.recipe, self.carded])
+        self._wire([copy, save, load])
+
+    def _wire(self, files: Sequence[Any]) -> None:
+        form, run, parts, (copy, save, load) = self.form, self.run, self.parts, files
         fields, shown = form.components, form.outputs
         form.recipe.input(form.filled_from, form.recipe, shown, **LATEST)
-        described = [self.command, self.notes, self.problems, *shown]
+        typed = [field for field in fields if isinstance(field, gr.Textbox)]
+        gr.on([field.blur for field in typed], self.left, [form.wrong, *fields], [form.wrong, *typed], **LATEST)
+        self.page.demo.load(None, None, None, js=GOTO)
+        described = [self.command, self.notes, self.begin, self.problems, *shown]
         gr.on([field.change for field in fields], self.described, [form.wrong, *fields], described, **LATEST)
+        gr.on([self.page.demo.load, self.carded.change], self.retimed, fields, self.begin, **LATEST)
+        self.starter.click(self.with_starter, None, [self.problems, *shown], **QUIET)
+        self.hub.click(self.with_hub, None, [self.problems, *shown], **QUIET)
         copy.click(None, js=COPY)
         saved = save.click(self.as_toml, fields, [self.problems, self.toml], **QUIET)
         saved.then(None, self.toml, None, js=SAVE)
         load.upload(self.from_toml, load, [self.problems, *shown], **QUIET)
         begun = [self.started, self.problems, *shown, *self.keys, parts.tabs, *run.outputs]
-        start.click(self.start, [self.started, *self.keys, *fields], begun, js=BEGIN, **QUIET).then(None, js=BEGUN)
+        self.begin.click(self.start, [self.started, *self.keys, *fields], begun, js=BEGIN, **QUIET).then(None, js=BEGUN)
         run.resume.click(self.resume, [run.runs, *self.keys], [run.problems, *self.keys, *run.outputs], **QUIET)
+
+    # ---- how long it takes
+
+    @visitor_may
+    def retimed(self, *values: Any) -> Update:
+        """Start's words once a run has ended, or the page has come."""
+        try:
+            return gr.update(value=self.clock.words(self.form.settings(values)))
+        except BadInput:
+            return gr.update(value=self.clock.words())
+
+    def know(self, values: Sequence[Any], size: Size) -> Updates:
+        """Remember how much the form's data was found to be; Start says then how long it takes."""
+        settings = self.form.settings(values)
+        self.clock.know(settings, size)
+        return {self.begin: gr.update(value=self.clock.words(settings))}
+
+    def look(self, carded: str) -> Updates:
+        """The cards again, when a run has taught how long one takes."""
+        now = self.clock.cards()
+        return {} if str(now) == carded else {self.form.recipe: gr.update(choices=now), self.carded: str(now)}
+
+    # ---- filling the form
+
+    @visitor_may
+    def with_starter(self) -> Updates:
+        return self.with_data(compose(STARTER).data)
+
+    @visitor_may
+    def with_hub(self) -> Updates:
+        return self.with_data(compose(HUB).data)
+
+    def with_data(self, data: DataSettings) -> Updates:
+        """The form with this data; all else stays."""
+        named = {f"data.{name}": value for name, value in data.model_dump().items() if name in WHICH_DATA}
+        return {self.problems: "", **self.form.marked([], named), **self.form.at(data.source)}
 
     @visitor_may
     def described(self, changed: gr.EventData, wrong: Sequence[str], *values: Any) -> Updates:
@@ -100,11 +158,29 @@ class Start:
         problems: Sequence[Problem] = ()
         try:
             line, cautions = self.form.command(values, self.page.runs_dir)
+            if reason := hindrance(self.form.settings(values), self.page.device):
+                cautions.append(TEXTS["not-here"].format(reason=reason))
         except BadInput as bad:
             line, cautions, problems = TEXTS["no-command"], [], bad.problems
         righted = self.form.righted(changed.target, wrong, problems)
         told: Updates = {self.problems: ""} if righted.get(self.form.wrong) == () else {}
-        return {self.command: c.command(line), self.notes: c.warnings(cautions), **righted, **told}
+        return {
+            self.command: c.command(line),
+            self.notes: c.warnings(cautions),
+            self.begin: self.retimed(*values),
+            **righted,
+            **told,
+            **self.form.at(dict(zip(self.form.paths, values, strict=True))["data.source"]),
+        }
+
+    @visitor_may
+    def left(self, field: gr.EventData, wrong: Sequence[str], *values: Any) -> Updates:
+        """What is wrong with the field that was left, beside it."""
+        try:
+            self.form.settings(values)
+        except BadInput as bad:
+            return self.form.left(field.target, wrong, bad.problems) or UNCHANGED
+        return UNCHANGED
 
     @visitor_may
     def as_toml(self, *values: Any) -> Updates:
@@ -129,7 +205,7 @@ class Start:
 
     def refused(self, problems: Sequence[Problem]) -> Updates:
         """All problems under the form, and each beside its field."""
-        return {self.problems: c.problems(problems), **self.form.marked(problems)}
+        return {self.problems: c.problems(problems, fields=self.form.ids(problems)), **self.form.marked(problems)}
 
     def start(self, last: Started, *values: Any) -> Updates:
         """Start the run and open it. The same form sent twice starts one run."""

@@ -62,6 +62,8 @@ def test_each_stage_is_told_by_its_name_while_it_lasts(tmp_path, tiny_settings):
         "Training",
         "Validation",
         "Answering the sample questions",
+        "Saving a checkpoint",
+        "Saving the adapter",
     ]
     assert ("Validation before the first step", 0, 2) in told
     assert told.index(("Training", 0, 3)) < told.index("Step"), "the first step is under way before it is done"
