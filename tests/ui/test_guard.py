@@ -17,6 +17,8 @@ from medcot.adapters import publish
 from medcot.settings import RunSettings
 from medcot.ui import build_app, guard
 from medcot.ui.publish import PublishPanel
+from medcot.ui.train.open_run import OpenRun, Parts
+from medcot.ui.train.start import Start
 from tests.fakes import write_run
 
 SPACE = {
@@ -68,6 +70,13 @@ VISITORS_MAY = {
     "form.Form.filled_from",
     "train.start.Start.described",
     "train.start.Start.as_toml",
+    "train.start.Start.left",
+    "train.start.Start.opened",
+    "train.start.Start.retimed",
+    "train.start.Start.with_hub",
+    "train.start.Start.with_starter",
+    "train.plan.Plan.preview",  # which does nothing for a visitor
+    "train.demo.Demo.open",
     "train.history.History.compare",
     "train.manage.Manage.fill",
     "train.manage.Manage.reuse",
@@ -85,6 +94,7 @@ VISITORS_MAY = {
     "chat.tab.ChatTab.ask",
     "chat.tab.ChatTab.stop",  # of the visitor's own answer, like the next
     "chat.tab.ChatTab.clear",
+    "chat.tab.ChatTab.first_sample",
     "api.Api.runs",
     "api.Api.summary",
     "api.Api.ask",
@@ -229,3 +239,15 @@ def test_a_space_publishes_with_nobodys_token_but_a_visitors_own(monkeypatch, pa
     assert "Hub token</strong>: is empty, and nobody is signed in." in told(" ")
     assert "Published" in told("hf_typed")
     assert pushed == [None, {"HF_TOKEN": "hf_typed"}]
+
+
+def test_the_form_is_closed_to_a_visitor_who_is_told_why(page, monkeypatch):
+    with page.demo:
+        parts = Parts(gr.Tabs())
+        start = Start(page, OpenRun(page, gr.Radio(), parts), parts)
+    assert start.begin not in start.opened(gr.Request())
+    monkeypatch.setenv("SPACE_ID", "ada/medcot")
+    monkeypatch.setenv("OAUTH_CLIENT_ID", "client")
+    view = start.opened(gr.Request())
+    assert "Only the owner of this Space may do this" in view[start.closed]
+    assert [view[button]["interactive"] for button in (start.begin, start.check, start.upload)] == [False] * 3

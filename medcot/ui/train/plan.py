@@ -18,7 +18,8 @@ from medcot.runs.plan import Audit, Planned, TokenView
 from medcot.settings import DataSettings, RunSettings
 from medcot.ui import components as c
 from medcot.ui.form import COLUMNS
-from medcot.ui.page import HIDE, LATEST, QUIET, SHOW, Page, Updates
+from medcot.ui.guard import login_of, may_act, visitor_may
+from medcot.ui.page import HIDE, LATEST, QUIET, SHOW, UNCHANGED, Page, Updates
 from medcot.ui.train.open_run import Parts
 from medcot.ui.train.start import Start
 from medcot.workers import preflight
@@ -120,8 +121,11 @@ class Plan:
             names = []
         return {self.problems: "", **self.form.with_columns(names, data)}
 
-    def preview(self, *values: Any) -> Updates:
-        """The data as conversations under the columns that were chosen just now; nothing else is looked at."""
+    @visitor_may
+    def preview(self, request: gr.Request, *values: Any) -> Updates:
+        """The data as conversations under the columns that were chosen just now; nothing for a Space's visitor."""
+        if not may_act(login_of(request)):
+            return UNCHANGED
         try:
             settings, split = preflight.prepare(lambda: self.form.settings(values))
         except BadInput as bad:

@@ -17,7 +17,7 @@ from medcot.settings import DATA_SUFFIXES, PACKED, STARTER, DataSettings, recipe
 from medcot.settings.recipes import changed_settings, compose
 from medcot.ui import components as c
 from medcot.ui.form import Form
-from medcot.ui.guard import visitor_may
+from medcot.ui.guard import login_of, may_act, refusal, visitor_may
 from medcot.ui.page import LATEST, QUIET, UNCHANGED, Page, Update, Updates
 from medcot.ui.train.cards import Clock, hindrance, off
 from medcot.ui.train.open_run import OpenRun, Parts
@@ -78,6 +78,7 @@ class Start:
             c.block(c.soft(TEXTS["kept"].format(folder=FOLDER)), elem_classes="mc-wide")
         self.keys = key_fields()
         self.problems, self.notes = c.block(elem_id="train-problems"), c.block(elem_id="form-notes")
+        self.closed = c.block(elem_id="form-closed")
         with gr.Row(elem_classes="mc-actions mc-bottom"):
             self.begin = gr.Button(self.clock.words(compose(recipe)), variant="primary", elem_id="start")
             self.check = gr.Button("Check data and plan", elem_id="check")
@@ -106,6 +107,7 @@ class Start:
         described = [self.command, self.notes, self.begin, self.problems, *shown]
         gr.on([field.change for field in fields], self.described, [form.wrong, *fields], described, **LATEST)
         gr.on([self.page.demo.load, self.carded.change], self.retimed, fields, self.begin, **LATEST)
+        self.page.demo.load(self.opened, None, [self.closed, self.begin, self.check, self.upload], **QUIET)
         self.starter.click(self.with_starter, None, [self.problems, *shown], **QUIET)
         self.hub.click(self.with_hub, None, [self.problems, *shown], **QUIET)
         copy.click(None, js=COPY)
@@ -138,6 +140,14 @@ class Start:
         return {} if str(now) == carded else {self.form.recipe: gr.update(choices=now), self.carded: str(now)}
 
     # ---- filling the form
+
+    @visitor_may
+    def opened(self, request: gr.Request) -> Updates:
+        """The form, closed to a visitor of a Space, who is told why; each handler checks it by itself too."""
+        if may_act(login_of(request)):
+            return UNCHANGED
+        off = gr.update(interactive=False)
+        return {self.closed: c.soft(refusal()), self.begin: off, self.check: off, self.upload: off}
 
     @visitor_may
     def with_starter(self) -> Updates:
