@@ -54,7 +54,7 @@ class Form:
         with gr.Row(elem_classes="mc-fields mc-data") as self.data_line:
             for path in IN_VIEW:
                 self._make(path, settings)
-        with gr.Row(elem_classes="mc-fields", visible=has_columns(settings.data.source)) as self.column_line:
+        with gr.Row(elem_classes="mc-fields mc-thirds", visible=has_columns(settings.data.source)) as self.column_line:
             for path in COLUMNS:
                 self._make(path, settings)
             self.guess = block(elem_classes="mc-wide", elem_id="columns-guessed")

@@ -69,10 +69,10 @@ def test_data_is_named_by_a_button_and_the_time_follows_the_form(serve, open_pag
         re.compile("^FreedomIntelligence/")
     )
     expect(page.locator("#start")).to_have_text("Start training")
-    expect(page.locator("#set-data-answer-column")).to_be_visible()
+    expect(page.locator("#set-data-answer_column")).to_be_visible()
     page.locator("#data-starter").click()
     expect(page.locator("#start")).to_have_text(re.compile(r"· about \d+ min"))
-    expect(page.locator("#set-data-answer-column")).to_be_hidden()
+    expect(page.locator("#set-data-answer_column")).to_be_hidden()
 
 
 def test_a_run_is_walked_through_all_its_stages_and_the_tabs_title_follows(serve, open_page, runs_dir, no_worker):
