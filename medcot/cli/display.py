@@ -130,6 +130,8 @@ def summary(found: Summary) -> None:
     if found.ceiling:
         out.print(f"ceiling that {found.decoding.max_new_tokens} tokens allow: {results.ceiling(found)}")
     out.print("; ".join((*table.notes, found.tuned_base.counts)), style="dim")
+    if seen := results.seen_text(found):
+        out.print(seen)
     notes(cautions(found))
 
 

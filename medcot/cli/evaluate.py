@@ -151,7 +151,7 @@ def results(
     as_json: o.AsJson = False,
 ) -> None:
     """Show an evaluation's table again, as text, CSV or JSON."""
-    from medcot.evaluation.summary import csv_text
+    from medcot.evaluation.table_csv import csv_text
     from medcot.runs.job_dir import command
 
     found = o.store(runs_dir).get(run)

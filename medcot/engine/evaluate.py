@@ -73,7 +73,7 @@ def evaluate(run: Run, job: Evaluation, order: EvaluationOrder, backend: PeftBac
                 gc.collect()
     if distributed.is_main_process():
         examples = log.examples()
-        figures = measure.figures(examples, log.arms, order.seed, partial(cut, tokenizer, order.budget))
+        figures = measure.all_figures(examples, log.arms, order.seed, partial(cut, tokenizer, order.budget))
         summary = summary_of(run, job, order, log, figures, time.monotonic() - started)
         job.write_reports(summary, examples, log.samples())
 

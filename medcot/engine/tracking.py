@@ -15,7 +15,8 @@ from pydantic import ValidationError
 
 from medcot.engine import distributed, without_wandb
 from medcot.errors import first_line
-from medcot.evaluation.summary import Summary, csv_text
+from medcot.evaluation.summary import Summary
+from medcot.evaluation.table_csv import csv_text
 from medcot.runs.events import AnyEvent, Report, Step, Validation, Warned
 from medcot.runs.run import Run
 from medcot.settings import RunSettings

@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 
 from medcot.evaluation.facts import Found
+from medcot.evaluation.in_training import Seen
 from medcot.prompts.tags import Parsed, parse
 
 Arm = Literal["base", "tuned"]  # the two of every comparison; an evaluation may have more
@@ -197,6 +198,7 @@ class Example(Sample):
     gain_form: ClassVar[str] = "+.3f"
     record: int
     options: dict[str, str] = {}
+    in_training: Seen | None = None
     reference: Reference
     gain: FiniteFloat  # tuned less base on the headline
 

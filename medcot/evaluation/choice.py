@@ -9,14 +9,15 @@ import re
 import tomllib
 import unicodedata
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
 from medcot.evaluation import benchmarks, choice_files, metrics
 from medcot.evaluation.answers import BASE, TUNED, Answer, Example, Question, Reference, Shown, comparisons, title
 from medcot.evaluation.choice_files import ChoiceQuestion
+from medcot.evaluation.in_training import Trained
 from medcot.evaluation.measure import WORDS, Asked, Cut, Figures, Measure, Prompt
 from medcot.evaluation.metrics import ArmScores, Comparison
 from medcot.settings import DataSettings
@@ -46,6 +47,7 @@ class Choice(Measure):
     source: str
     choices: list[ChoiceQuestion]
     fingerprint: str
+    trained: Trained
     revision: str | None = None  # of a benchmark on the Hub
     notes: tuple[str, ...] = ()  # what was found when they were read
 
@@ -65,7 +67,9 @@ class Choice(Measure):
             why = next(iter(found.left_out.values()))
             notes.append(f"{len(found.left_out)} records cannot be asked and are left out: {numbers}. The first {why}")
         source = benchmark.source if benchmark else order.questions or ""
-        return cls(source, found.asked[: order.records], found.fingerprint, order.revision, tuple(notes))
+        asked = found.asked[: order.records]
+        trained = Trained.of(data, trained_on, adopted).looked_for({q.record: wordings(q) for q in asked})
+        return cls(source, asked, found.fingerprint, trained, order.revision, tuple(notes))
 
     @property
     def questions(self) -> list[Question]:
@@ -93,6 +97,7 @@ class Choice(Measure):
             options=asked.options,
             reference=Reference(letter=asked.letter, answer=asked.options[asked.letter]),
             gain=float(arms[TUNED].scores["correct"]) - float(arms[BASE].scores["correct"]),
+            **({"in_training": seen} if (seen := self.trained.seen.get(asked.record)) else {}),
             **arms,
         )
 
@@ -109,6 +114,9 @@ class Choice(Measure):
             paired={key: compare(shown[b], shown[a], seed=seed) for key, (a, b) in comparisons(arms).items()},
         )
 
+    def asking(self, kept: Collection[int]) -> "Choice":
+        return replace(self, choices=[q for q in self.choices if q.record in kept])
+
     @classmethod
     def cautions(cls, figures: Figures) -> list[str]:
         chance, notes, guessing = max(figures.floors.values()), [], []
@@ -121,9 +129,17 @@ class Choice(Measure):
         return notes + guessing
 
 
+def lettered(asked: ChoiceQuestion) -> str:
+    return "\n".join(f"{letter}. {text}" for letter, text in asked.options.items())
+
+
 def prompt_for(asked: ChoiceQuestion) -> str:
-    options = "\n".join(f"{letter}. {text}" for letter, text in asked.options.items())
-    return PROMPT.format(question=asked.question, options=options)
+    return PROMPT.format(question=asked.question, options=lettered(asked))
+
+
+def wordings(asked: ChoiceQuestion) -> list[str]:
+    """The question as a training record may have it: alone, and with its options."""
+    return [asked.question, f"{asked.question}\n{lettered(asked)}"]
 
 
 def stated_letter(answer: str, reasoning: str, letters: str) -> str | None:

@@ -2,7 +2,7 @@
 
 import tomllib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, NamedTuple
@@ -10,6 +10,7 @@ from typing import ClassVar, NamedTuple
 from pydantic import Field, TypeAdapter
 
 from medcot.evaluation.answers import Answer, Example, Question, Sample
+from medcot.evaluation.in_training import InTraining, Trained, Unseen
 from medcot.evaluation.metrics import ArmScores, Comparison, Written
 from medcot.settings import DataSettings
 from medcot.settings.evaluation import EvaluationOrder
@@ -46,6 +47,7 @@ class Figures(Written):
     further_floors: dict[str, dict[str, float]] = Field(default_factory=dict)  # of other rows, by their keys
     ceiling: ArmScores | None = None
     paired: dict[str, Comparison]
+    in_training: InTraining | None = None  # none in a summary of an older version
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +78,7 @@ class Measure(ABC):
     tracked_as: ClassVar[str]  # in W&B, so that measures do not overwrite each other
     words: ClassVar[Words]
     fingerprint: str  # of the questions with their references: another one is another evaluation
+    trained: Trained  # what the model learned from, and which questions were among it
 
     @classmethod
     @abstractmethod
@@ -105,6 +108,19 @@ class Measure(ABC):
 
     @abstractmethod
     def figures(self, examples: Sequence[Example], arms: Sequence[str], seed: int, cut: Cut) -> Figures: ...
+
+    @abstractmethod
+    def asking(self, kept: Collection[int]) -> "Measure":
+        """The measure of some of its questions, by their numbers in their source."""
+
+    def all_figures(self, examples: Sequence[Example], arms: Sequence[str], seed: int, cut: Cut) -> Figures:
+        """The figures, and those of the questions that the model was not trained on if it was trained on others."""
+        whole, without = self.figures(examples, arms, seed, cut), None
+        new = [example for example in examples if example.record not in self.trained.seen]
+        if 0 < len(new) < len(examples):
+            part = self.asking({example.record for example in new}).figures(new, arms, seed, cut)
+            without = Unseen(records=len(new), arms=part.arms, paired=part.paired)
+        return whole.model_copy(update={"in_training": self.trained.part(without)})
 
     @classmethod
     @abstractmethod

@@ -1,7 +1,7 @@
 """The first measure: held-out records with a reference reasoning and answer, scored by shared wording."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -12,6 +12,7 @@ from medcot.errors import BadInput
 from medcot.evaluation import metrics
 from medcot.evaluation.answers import BASE, TUNED, Answer, Example, Question, Reference, Sample, Shown, comparisons
 from medcot.evaluation.facts import FIGURES, find
+from medcot.evaluation.in_training import ELSEWHERE, Trained
 from medcot.evaluation.measure import WORDS, Asked, Cut, Figures, Measure, Prompt
 from medcot.evaluation.metrics import ArmScores, Comparison, Interval, RecordScore
 from medcot.evaluation.rouge import Variant, rouge_l, word_count
@@ -31,6 +32,7 @@ class Records(Measure):
     held_out: list[Record]
     fingerprint: str
     variant: Variant
+    trained: Trained
     notes: tuple[str, ...] = ()  # what was found when they were chosen
 
     kind: ClassVar = "records"
@@ -45,7 +47,7 @@ class Records(Measure):
         if trained_on and trained_on != split.fingerprint:
             what = "the data has changed since this run was trained, so 'held out' means nothing."
             raise BadInput.of("data.source", what, "Put the data back as it was, or train again.")
-        return select(data, split, order.records, Variant(order.rouge, order.stemmer))
+        return select(data, split, order.records, Variant(order.rouge, order.stemmer), adopted=adopted)
 
     @property
     def questions(self) -> list[Question]:
@@ -78,6 +80,7 @@ class Records(Measure):
             question=record.question,
             reference=Reference(reasoning=record.reasoning or None, answer=record.answer),
             gain=scores[TUNED].answer_rouge_l - scores[BASE].answer_rouge_l,
+            **({"in_training": seen} if (seen := self.trained.seen.get(record.record)) else {}),
             **{arm: Shown.of(answers[arm], **score.model_dump(exclude_none=True)) for arm, score in scores.items()},
         )
 
@@ -106,6 +109,9 @@ class Records(Measure):
             paired={key: _compared(scores[b], scores[a], seed) for key, (a, b) in comparisons(arms).items()},
         )
 
+    def asking(self, kept: Collection[int]) -> "Records":
+        return replace(self, held_out=[e for e in self.held_out if e.record in kept])
+
     def _ceiling(self, cut: Cut) -> ArmScores:
         """Score the references themselves as outputs, each cut at the token budget: no model can do better."""
         outputs = [cut(completion_text(e.reasoning, e.answer)) for e in self.held_out]
@@ -133,7 +139,9 @@ class Records(Measure):
         return notes
 
 
-def select(settings: DataSettings, split: Split, most: int | None, variant: Variant) -> Records:
+def select(
+    settings: DataSettings, split: Split, most: int | None, variant: Variant, *, adopted: bool = False
+) -> Records:
     """Take the first `most` held-out records but those that hold their answer. Raises BadInput if none is left."""
     asked = split.held_out[:most]
     leaks = [e.record for e in asked if e.answer in e.question and word_count(e.answer) >= LEAK_WORDS]
@@ -142,18 +150,15 @@ def select(settings: DataSettings, split: Split, most: int | None, variant: Vari
         raise BadInput.of(
             "data.source", "every held-out question holds its own reference answer.", "Hold out other records."
         )
-    learned = {e.question.casefold() for e in split.train}
-    known = sum(e.question.casefold() in learned for e in kept)
     notes = []
     if leaks:
         numbers = ", ".join(map(str, leaks[:10])) + (" and more" if len(leaks) > 10 else "")
         notes.append(f"{len(leaks)} held-out questions hold their own reference answer and are left out: {numbers}.")
-    if known:
-        remembered = "stand word for word in the training part too, so what is measured is partly remembering."
-        notes.append(f"{known} of {len(kept)} held-out questions {remembered}")
     if not any(e.reasoning for e in kept):
         notes.append("The records have no reasoning to compare with: only answers and format are scored.")
-    return Records(settings, kept, split.fingerprint, variant, tuple(notes))
+    trained = Trained(None, ELSEWHERE) if adopted else Trained(split.train)
+    trained = trained.looked_for({e.record: [e.question] for e in kept})
+    return Records(settings, kept, split.fingerprint, variant, trained, tuple(notes))
 
 
 def _compared(base: list[RecordScore], tuned: list[RecordScore], seed: int) -> Comparison:

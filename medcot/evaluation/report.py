@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 
 from medcot.evaluation import summary as table
 from medcot.evaluation.answers import Example, Sample, title
-from medcot.evaluation.summary import Summary, cautions, counts_text, points, verdict_text
+from medcot.evaluation.summary import Summary, cautions, counts_text, points, seen_text, verdict_text
 
 if TYPE_CHECKING:
     from jinja2 import Template
 
 HERE = Path(__file__).parent
-WORDS = (title, points, verdict_text, counts_text, cautions)  # what the templates call
+WORDS = (title, points, verdict_text, counts_text, seen_text, cautions)  # what the templates call
 WIDTH, HEIGHT = 640, 200
 MOST_BARS = 400  # more would be thinner than a pixel; the sorted differences are then thinned
 

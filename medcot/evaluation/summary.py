@@ -1,10 +1,7 @@
 """summary.json as a type, and the tables that are made from it: figures as text, never markup."""
 
-import csv
-import io
 import json
-import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Annotated, Any, Literal, Self
@@ -13,12 +10,14 @@ from pydantic import ConfigDict, Field, TypeAdapter, model_validator
 
 from medcot.evaluation.answers import BASE, TUNED, Example, Sample, title
 from medcot.evaluation.choice import ChoiceExample
+from medcot.evaluation.in_training import Unseen
 from medcot.evaluation.measure import Figures, Measure, Row, Words
 from medcot.evaluation.metrics import FEWEST_RECORDS, ArmScores, Comparison, Written
 from medcot.evaluation.records import Records
 from medcot.settings.evaluation import KINDS
 
 TUNED_BASE = f"{TUNED}-{BASE}"
+UNSEEN = ", not trained on"  # behind the name of a figure without the questions of the training data
 MEASURES: dict[str, type[Measure]] = {kind: import_module(f"medcot.evaluation.{kind}").MEASURE for kind in KINDS}
 # The first that fits: only multiple choice has options.
 EXAMPLE: TypeAdapter[Example] = TypeAdapter(Annotated[ChoiceExample | Example, Field(union_mode="left_to_right")])
@@ -60,7 +59,7 @@ class Summary(Figures, Heading):
     def _can_be_shown(self) -> Self:
         """Refuse what other software wrote under this name: whatever passes here can be drawn and printed."""
         try:
-            scores(self), floors(self), ceiling(self), cautions(self)
+            scores(self), floors(self), ceiling(self), cautions(self), seen_text(self)
             for key in self.paired:
                 verdict_text(self, key), self.paired[key].counts
             self.tuned_base  # noqa: B018
@@ -114,6 +113,20 @@ class Summary(Figures, Heading):
         """The two arms of a comparison's key; arms' names may hold hyphens themselves."""
         return next((a, b) for a in self.arms for b in self.arms if f"{a}-{b}" == key)
 
+    @property
+    def without(self) -> Unseen | None:
+        """The figures without the questions that the model was trained on."""
+        return self.in_training.without if self.in_training else None
+
+    @property
+    def told_apart(self) -> list[Row]:
+        """The rows that have figures without those questions too."""
+        if not self.without:
+            return []
+        known = {key for arm in self.without.arms.values() for key in arm}
+        scored = [self.headline, *(row for row, _ in self.all_floors if row != self.headline)]
+        return [row for row in scored if row.key in known]
+
     def figure(self, row: Row, arm: ArmScores) -> str:
         """Format an arm's figure, with its interval if it has one."""
         keys = (row.key, "low", "high") if self.has_interval(row, arm) else (row.key,)
@@ -123,11 +136,16 @@ class Summary(Figures, Heading):
     def has_interval(self, row: Row, arm: ArmScores) -> bool:
         return row == self.headline and "low" in arm
 
-    def difference(self, row: Row) -> tuple[str, str]:
-        """Format (tuned less base, its interval) of a row; the interval is empty if none was computed."""
-        found = self.tuned_base if row == self.headline else self.tuned_base.measures.get(row.key)
+    def difference(self, row: Row, part: Unseen | None = None) -> tuple[str, str]:
+        """Format (tuned less base, its interval) of a row; the interval is empty if none was computed.
+
+        `part`: of the questions that the model was not trained on.
+        """
+        of = part or self
+        compared = of.paired[TUNED_BASE]
+        found = compared if row == self.headline else compared.measures.get(row.key)
         if found is None:
-            return points(self.arms[TUNED][row.key] - self.arms[BASE][row.key], row.form), ""
+            return points(of.arms[TUNED][row.key] - of.arms[BASE][row.key], row.form), ""
         return points(found.difference, row.form), interval(found.low, found.high, row.form)
 
     def as_json(self) -> dict[str, Any]:
@@ -164,10 +182,12 @@ class Table:
 def scores(summary: Summary) -> Table:
     """Make a row for each figure: its name, each arm's, tuned less base, and the interval of that."""
     headings = ("", *map(title, summary.arms), "Tuned less base", "95% interval")
-    rows = [
-        (row.label, *(summary.figure(row, arm) for arm in summary.arms.values()), *summary.difference(row))
-        for row in summary.rows
-    ]
+    rows = []
+    for row in summary.rows:
+        rows.append((row.label, *(summary.figure(row, arm) for arm in summary.arms.values()), *summary.difference(row)))
+        if summary.without and row in summary.told_apart:
+            figures = (summary.figure(row, summary.without.arms[arm]) for arm in summary.arms)
+            rows.append((f"{row.label}{UNSEEN}", *figures, *summary.difference(row, summary.without)))
     how = [summary.words.prompt] if summary.prompt and summary.words.prompt else []
     notes = (f"{summary.data.records} {summary.asked}", "; ".join([summary.metric, *how]), str(summary.decoding))
     return Table(headings, rows, notes)
@@ -192,46 +212,6 @@ def ceiling(summary: Summary) -> str:
     return ", ".join(f"{summary.score_name(row)} {value}" for row, value in found)
 
 
-def csv_text(summary: Summary) -> str:
-    """Write tidy CSV: one figure a line."""
-    return csv_of(_lines(summary), end="\n")
-
-
-def csv_of(rows: Iterable[Iterable[object]], *, end: str) -> str:
-    """Write rows as CSV; an apostrophe keeps a cell from being read as a formula."""
-    out = io.StringIO()
-    csv.writer(out, lineterminator=end).writerows([_cell(value) for value in row] for row in rows)
-    return out.getvalue()
-
-
-def _cell(value: object) -> object:
-    """The value, marked as text if a spreadsheet, which passes over what is not seen, would find a formula's sign."""
-    if not isinstance(value, str):
-        return value
-    first = next((c for c in value if unicodedata.category(c)[0] not in "CZ"), "")
-    formula = unicodedata.normalize("NFKC", first)[:1] in {"=", "+", "-", "@"} or value.startswith(("\t", "\r", "\n"))
-    return f"'{value}" if formula else value
-
-
-def _lines(summary: Summary) -> Iterator[tuple[str | float, ...]]:
-    yield "kind", "measure", "arm", "value", "low", "high", "note"
-    name = summary.headline.key
-    for arm, found in summary.arms.items():
-        for row in summary.rows:
-            sides = (found["low"], found["high"]) if summary.has_interval(row, found) else ("", "")
-            yield "score", row.key, arm, found[row.key], *sides, scores(summary).notes[1] if row.key == name else ""
-    for row, floors_of in summary.all_floors:
-        for floor, value in floors_of.items():
-            yield "floor", row.key, floor, value, "", "", summary.words.floors.get(floor, "")
-        if summary.ceiling and row.key in summary.ceiling:
-            yield "ceiling", row.key, "", summary.ceiling[row.key], "", "", "the references cut at the token budget"
-    for key, paired in summary.paired.items():
-        note = f"{paired.verdict}; {paired.counts}"
-        yield "difference", name, key, paired.difference, paired.low, paired.high, note
-        for measure, part in paired.measures.items():
-            yield "difference", measure, key, part.difference, part.low, part.high, ""
-
-
 def verdict_text(summary: Summary, key: str = TUNED_BASE) -> str:
     """Put a comparison in a sentence that claims no more than its interval or test allows."""
     paired, (arm, against) = summary.paired[key], map(title, summary.sides(key))
@@ -252,6 +232,26 @@ def verdict_text(summary: Summary, key: str = TUNED_BASE) -> str:
 def counts_text(summary: Summary) -> str:
     matched = f" {summary.words.matched}" if summary.further_floors else ""
     return f"Question by question: {summary.tuned_base.counts}. {summary.words.meaning}{matched}"
+
+
+def seen_text(summary: Summary) -> str:
+    """Say how many questions the model was trained on; empty for an older version's summary."""
+    if not (told := summary.in_training):
+        return ""
+    asked = summary.data.records
+    if told.compared is None:
+        return f"Whether questions stand in the training data is not known: {told.why}."
+    held = f"held against {told.compared:,} training records"
+    if not told.found:
+        return f"None of the {asked} questions stands in the training data, word for word or nearly ({held})."
+    how = f"{len(told.word_for_word)} word for word, {len(told.nearly)} nearly; {held}"
+    remembered = f"{len(told.found)} of {asked} questions stand in the training data ({how})"
+    if not (without := summary.without):
+        return f"{remembered}: all of them, so what is measured is remembering."
+    better = points(without.paired[TUNED_BASE].difference, summary.headline.form)
+    sides = interval(without.paired[TUNED_BASE].low, without.paired[TUNED_BASE].high, summary.headline.form)
+    without_them = f"without them {summary.words.score} differs by {better} (95% interval {sides})"
+    return f"{remembered}, so what is measured is partly remembering; {without_them}."
 
 
 def cautions(summary: Summary) -> list[str]:

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from medcot.evaluation.answers import ARMS, Arm, Reply
 from medcot.evaluation.metrics import wilson
-from medcot.evaluation.summary import csv_of
+from medcot.evaluation.table_csv import csv_of
 from medcot.machine import disk_in_words
 from medcot.runs.job_dir import read_lines
 from medcot.runs.run import Run

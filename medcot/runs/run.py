@@ -20,7 +20,8 @@ from medcot.errors import BadInput, Problem
 from medcot.evaluation.answers import Answer, Example, Sample
 from medcot.evaluation.records import Records
 from medcot.evaluation.report import render
-from medcot.evaluation.summary import EXAMPLE, SAMPLE, Summary, csv_text
+from medcot.evaluation.summary import EXAMPLE, SAMPLE, Summary
+from medcot.evaluation.table_csv import csv_text
 from medcot.hub import SETTINGS, WEIGHTS
 from medcot.machine import disk_in_words, write_atomically
 from medcot.runs.events import Finished, PlanMade, Step, Validation

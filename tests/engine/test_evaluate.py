@@ -9,9 +9,12 @@ from pathlib import Path
 import pytest
 
 from medcot import data
+from medcot.adapters.card import model_card
+from medcot.adapters.open import of_run
 from medcot.errors import BadInput
 from medcot.evaluation import records
 from medcot.evaluation.metrics import Variant, compare
+from medcot.evaluation.summary import seen_text
 from medcot.runs.events import Warned
 from medcot.runs.run import Run
 from medcot.settings import DataSettings, build
@@ -177,16 +180,73 @@ def test_a_prompt_that_holds_the_answer_by_other_ways_is_refused_and_so_are_ques
         records.select(DataSettings(), replace(split, held_out=[told]), None, Variant())
 
 
-def test_held_out_questions_that_were_trained_on_too_are_told(tmp_path, tiny_model):
+LONG = "A man of 60 years has had a painful, red and swollen big toe since last night after a large meal. What is it?"
+
+
+def test_held_out_questions_that_were_trained_on_too_are_told_and_the_table_has_the_figures_without(
+    tmp_path, tiny_model
+):
     path = write_records(tmp_path / "twice.jsonl")
-    lines = path.read_text().splitlines()
-    first = json.loads(lines[0])
-    again = {**json.loads(lines[-1]), "Question": first["Question"].upper()}
-    path.write_text("\n".join([*lines[:-1], json.dumps(again)]))
-    job = evaluated(train(tmp_path / "runs", build(tiny_raw(tiny_model, path))))
-    (note,) = job.summary().notes
-    assert note.startswith("1 of 4 held-out questions stand word for word in the training part too")
-    assert note in (job.path / "report.html").read_text()
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    rows[1]["Question"], rows[9]["Question"] = LONG, LONG.replace("painful", "sore").replace("last", "yesterday")
+    rows[15]["Question"] = rows[0]["Question"].upper()
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    run = train(tmp_path / "runs", build(tiny_raw(tiny_model, path)))
+    job = evaluated(run)
+    summary, examples = job.summary(), job.examples()
+    told = summary.in_training
+    assert (told.compared, told.word_for_word, told.nearly) == (12, (1,), (2,))
+    assert [(e.record, e.in_training and (e.in_training.record, e.in_training.how)) for e in examples] == [
+        (1, (16, "word for word")),
+        (2, (10, "nearly")),
+        (3, None),
+        (4, None),
+    ]
+    new = [e.arms["tuned"].scores["answer_rouge_l"] for e in examples[2:]]
+    assert told.without.arms["tuned"]["answer_rouge_l"] == pytest.approx(sum(new) / 2)
+    assert told.without.records == told.without.arms["base"]["records"] == 2
+    said = "2 of 4 questions stand in the training data (1 word for word, 1 nearly; held against 12 training records)"
+    page, table = ((job.path / name).read_text(encoding="utf-8") for name in ("report.html", "table.csv"))
+    card = model_card(run, of_run(run)[0].contract)
+    for face in (page, card):
+        assert said in face
+        assert "Answer ROUGE-L, not trained on" in face
+    assert "In the training data: record 10, nearly." in page
+    assert "in training,nearly,,1,,,questions 2" in table
+    assert '\n"score, not trained on",answer_rouge_l,tuned,' in table
+
+
+def asked(path, *questions):
+    options = {"options": ["gout", "croup", "sepsis", "angina"], "answer_idx": "A"}
+    path.write_text("".join(json.dumps({"question": question, **options}) + "\n" for question in questions))
+    return str(path)
+
+
+def test_questions_of_a_file_are_held_against_the_training_records_and_gone_ones_are_told(run, tmp_path):
+    records = Path(run.settings().data.source)
+    learned = json.loads(records.read_text().splitlines()[-1])["Question"]
+    file = asked(tmp_path / "q.jsonl", "Which of these makes a great toe swell overnight?", learned.upper())
+    order = {"questions": file, "choice_max_new_tokens": 16}
+    summary = evaluated(run, **order).summary()
+    assert (summary.in_training.compared, summary.in_training.word_for_word) == (12, (2,))
+    assert summary.in_training.without.arms["base"]["records"] == 1
+    records.write_text(records.read_text().replace("croup", "Croup"))
+    changed_since = evaluated(run, **order).summary()
+    assert seen_text(changed_since) == (
+        "Whether questions stand in the training data is not known: the training data has changed since."
+    )
+    records.unlink()
+    gone = evaluated(run, **order).summary()
+    assert "the training data cannot be read again (there is no file" in seen_text(gone)
+    assert gone.in_training.without is None
+    assert all(e.in_training is None for e in run.evaluations()[0].examples())
+
+
+def test_where_every_question_was_trained_on_it_is_remembering(run, tmp_path):
+    learned = [json.loads(line)["Question"] for line in Path(run.settings().data.source).read_text().splitlines()]
+    summary = evaluated(run, questions=asked(tmp_path / "q.jsonl", *learned[-2:]), choice_max_new_tokens=16).summary()
+    assert summary.in_training.without is None
+    assert "all of them, so what is measured is remembering" in seen_text(summary)
 
 
 def test_a_short_answer_that_stands_in_its_question_is_only_said(tmp_path, tiny_model):

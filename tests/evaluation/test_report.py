@@ -11,7 +11,8 @@ from medcot.evaluation import metrics, report
 from medcot.evaluation.measure import Row, Words
 from medcot.evaluation.records import Records
 from medcot.evaluation.rouge import VARIANT
-from medcot.evaluation.summary import EXAMPLE, MEASURES, SAMPLE, Summary, cautions, csv_text, verdict_text
+from medcot.evaluation.summary import EXAMPLE, MEASURES, SAMPLE, Summary, cautions, verdict_text
+from medcot.evaluation.table_csv import csv_text
 
 HOSTILE = (
     "<script>alert(1)</script>",

@@ -15,7 +15,7 @@ from medcot.engine.train import memory_plan, training
 from medcot.engine.train.inputs import Inputs
 from medcot.engine.train.memory_plan import Hardware, remedy
 from medcot.errors import BadInput
-from medcot.evaluation.rouge import words
+from medcot.evaluation.repeats import repeats
 from medcot.prompts.contract import Encoded, Encoder
 from medcot.prompts.tags import TAG
 from medcot.runs.events import Report
@@ -25,7 +25,6 @@ from medcot.settings import DataSettings, RunSettings, cautions
 BINS = 24
 MOST_SHOWN = 20  # records listed one by one; all are counted
 UNCUT = 10**9
-THRESHOLD = 0.8  # Jaccard similarity of word trigrams, from which questions count as near duplicates
 PARTS = ("question", "reasoning", "answer")
 
 
@@ -174,30 +173,11 @@ def warnings(audit: Audit, window: int | None) -> list[str]:
 
 
 def near_duplicates(train: list[tuple[int, str]], held_out: list[tuple[int, str]]) -> list[NearDuplicate]:
-    """Pairs of (record, question) from the two sides that nearly agree: found by MinHash, then compared exactly."""
-    from datasketch import MinHash, MinHashLSH
-
-    def minhash(shingles: frozenset[str]) -> Any:
-        signature = MinHash(num_perm=64)
-        signature.update_batch([s.encode() for s in shingles])
-        return signature
-
-    index = MinHashLSH(threshold=THRESHOLD, num_perm=64)
-    held_shingles = [_shingles(text) for _, text in held_out]
-    for place, shingles in enumerate(held_shingles):
-        index.insert(place, minhash(shingles))
+    """Pairs of (record, question) from the two sides that agree, word for word or nearly."""
     found = []
-    for record, text in train:
-        shingles = _shingles(text)
-        for place in index.query(minhash(shingles)):
-            other, (held_record, held_text) = held_shingles[place], held_out[place]
-            similarity = len(shingles & other) / len(shingles | other)
-            if similarity >= THRESHOLD:
-                records = {"held_out_record": held_record, "train_record": record, "similarity": round(similarity, 3)}
-                found.append(NearDuplicate(**records, held_out_question=held_text, train_question=text))
+    for pair in repeats([text for _, text in train], [[text] for _, text in held_out]):
+        (train_record, train_text), (held_record, held_text) = train[pair.other], held_out[pair.asked]
+        records = {"held_out_record": held_record, "train_record": train_record}
+        texts = {"held_out_question": held_text, "train_question": train_text}
+        found.append(NearDuplicate(**records, similarity=round(pair.similarity, 3), **texts))
     return found
-
-
-def _shingles(text: str) -> frozenset[str]:
-    found = words(text)
-    return frozenset(" ".join(found[i : i + 3]) for i in range(max(1, len(found) - 2)))

@@ -10,7 +10,7 @@ from medcot.errors import Problem
 from medcot.evaluation import summary as table
 from medcot.evaluation.answers import TITLES, TUNED, Example, Reference, Shown, title
 from medcot.evaluation.report import plots
-from medcot.evaluation.summary import Summary, cautions, counts_text, verdict_text
+from medcot.evaluation.summary import Summary, cautions, counts_text, seen_text, verdict_text
 from medcot.runs.run import SUMMARY, Evaluation
 from medcot.ui import components as c
 
@@ -27,6 +27,7 @@ FILTERS: dict[str, Callable[[Example], bool]] = {
     "Cut at the limit": lambda row: any(shown.truncated for shown in row.arms.values()),
     "Format wrong": lambda row: bool(row.arms[TUNED].problems),
     "Tuned worse": lambda row: row.gain < 0,
+    "In the training data": lambda row: row.in_training is not None,
     "Forbidden statement": lambda row: any(shown.found.forbidden for shown in row.arms.values() if shown.found),
 }
 
@@ -54,7 +55,8 @@ def spoilt(evaluation: Evaluation, examples: int) -> str:
 def verdict(summary: Summary) -> str:
     outcome = summary.tuned_base.verdict.replace(" ", "-")
     others = [verdict_text(summary, key) for key in summary.further]
-    lines = "".join(f"<p>{c.text(line)}</p>" for line in (counts_text(summary), *others, *cautions(summary)))
+    said = (counts_text(summary), *others, seen_text(summary), *cautions(summary))
+    lines = "".join(f"<p>{c.text(line)}</p>" for line in said if line)
     return f'<div class="mc-verdict mc-{c.text(outcome)}"><strong>{c.text(verdict_text(summary))}</strong>{lines}</div>'
 
 
@@ -128,7 +130,8 @@ def example(row: Example) -> str:
     summary = (
         f'<span class="mc-gain">{_signed(f"{row.gain:{row.gain_form}}")}</span><span>{c.text(row.question)}</span>'
     )
-    return c.fold(summary, f'{listed}<div class="mc-pair">{arms}</div>{reference(row.reference)}')
+    seen = _note(str(row.in_training or ""))
+    return c.fold(summary, f'{seen}{listed}<div class="mc-pair">{arms}</div>{reference(row.reference)}')
 
 
 def _note(words: str) -> str:

@@ -2,7 +2,8 @@
 
 import pytest
 
-from medcot.engine.train.audit import THRESHOLD, near_duplicates
+from medcot.engine.train.audit import near_duplicates
+from medcot.evaluation.repeats import SIMILAR
 
 LONG = (
     "A 45-year-old man with a long history of alcohol use comes to the clinic with confusion, a broad gait and eye "
@@ -18,7 +19,7 @@ def test_a_question_with_a_word_or_two_changed_is_found_and_others_are_not():
     ]
     (found,) = near_duplicates(train, [(1, LONG), (2, "What suggests gout in a swollen great toe?")])
     assert (found.train_record, found.held_out_record) == (10, 1)
-    assert THRESHOLD <= found.similarity < 1
+    assert SIMILAR <= found.similarity < 1
 
 
 def test_an_identical_short_question_is_found():
