@@ -10,9 +10,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from medcot.data import columns
+from medcot.data import columns, identifiers
 from medcot.data.facts import FIX_FACTS, BadFacts, Facts, facts_of
 from medcot.data.files import FIX_SURROGATE, SURROGATE, BadRow, Row, has_surrogate
+from medcot.data.identifiers import Places
 from medcot.data.nested import flat
 from medcot.data.rows import cut, read_rows
 from medcot.errors import BadInput, Problem
@@ -44,6 +45,7 @@ class Split:
     skipped: list[int] = field(default_factory=list)  # empty records that the settings skip
     guessed: dict[str, str] = field(default_factory=dict)  # {part: column}, where nobody named the column
     unused: list[str] = field(default_factory=list)  # columns that hold text, and that the settings do not use
+    masked: Places = field(default_factory=dict)  # what could identify a person and was taken out
 
     @property
     def held_out_hashes(self) -> list[str]:
@@ -87,11 +89,11 @@ def load_fitted(settings: DataSettings, *, whole: bool = False) -> tuple[DataSet
 
 
 def _split_rows(rows: list[tuple[int, Any]], settings: DataSettings, whole: bool) -> Split:
-    examples = check(rows, settings, measured=whole)
+    examples, masked = identifiers.handled(check(rows, settings, measured=whole), settings)
     kept = {e.record for e in examples}
     parts = Split([], examples, _fingerprint([], examples)) if whole else split(examples, settings)
     skipped = [number for number, _ in rows if number not in kept]
-    return replace(parts, skipped=skipped, unused=columns.unused(rows, settings))
+    return replace(parts, skipped=skipped, unused=columns.unused(rows, settings), masked=masked)
 
 
 def check(rows: list[tuple[int, Any]], settings: DataSettings, *, measured: bool = False) -> list[Example]:

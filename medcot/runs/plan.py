@@ -43,6 +43,13 @@ class NearDuplicate(BaseModel):
     train_question: str
 
 
+class Identifiers(BaseModel):
+    """Records that hold one kind of what could identify a person: how many, and the first of their numbers."""
+
+    count: int
+    records: list[int]
+
+
 class Audit(BaseModel):
     """What the data is under the model's tokenizer. Lists of single records are cut; the counts are not."""
 
@@ -61,6 +68,8 @@ class Audit(BaseModel):
     untagged: int = 0  # records with <think> or <response> around their parts, taken off
     tagged: int = 0  # records with such a tag inside a text, left there
     tagged_records: list[int] = []
+    identifiers: dict[str, Identifiers] = {}  # by kind; never the text itself
+    masked: bool = False  # the identifiers are no longer in what is learned
     skipped_records: list[int]
     truncated_records: list[int]
     duplicate_records: list[Duplicate]

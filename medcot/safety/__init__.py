@@ -9,8 +9,11 @@ import re
 import tomllib
 import unicodedata
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Literal
+
+import regex
 
 from medcot.errors import Problem
 
@@ -133,15 +136,37 @@ def identifiers(question: str) -> tuple[Identifier, ...]:
     of hundreds of MB. Phone numbers are libphonenumber's (the package phonenumbers), read as international, US or UK.
     """
     text = unicodedata.normalize("NFKC", question)
+    return tuple(dict.fromkeys(Identifier(kind, text[start:end].strip()) for start, end, kind in _places(text)))
+
+
+def masked(text: str) -> str:
+    """The text with the kind of each identifier in its place, as in "[name]"; all else stays as it was written."""
+    normal = unicodedata.normalize("NFKC", text)
+    places = _places(normal)
+    if places and normal != text:
+        parts = regex.findall(r"\X", text)  # letters with their accents
+        spelt = [unicodedata.normalize("NFKC", part) for part in parts]
+        if "".join(spelt) == normal:  # so each place is one in the original too
+            starts = [0, *accumulate(map(len, parts))]
+            at = [number for number, part in enumerate(spelt) for _ in part]
+            places = [(starts[at[start]], starts[at[end - 1] + 1], kind) for start, end, kind in places]
+            normal = text
+    for start, end, kind in reversed(places):
+        normal = f"{normal[:start]}[{kind.partition(' ')[2]}]{normal[end:]}"
+    return normal if places else text
+
+
+def _places(text: str) -> list[tuple[int, int, str]]:
+    """(start, end, kind) of each identifier in a normalised text, in its order."""
     read = [(kind, m.span("it")) for kind, every in _IDENTIFIERS.items() for p in every for m in p.finditer(text)]
-    found: dict[int, Identifier] = {}
+    found = []
     taken = bytearray(len(text))
     for kind, (start, end) in [*read, *(("a phone number", place) for place in _phones(text))]:
         # The first reading of a stretch of text is kept: a date of birth is not also a date.
         if not any(taken[start:end]):
             taken[start:end] = b"\1" * (end - start)
-            found[start] = Identifier(kind, text[start:end].strip())
-    return tuple(dict.fromkeys(found[place] for place in sorted(found)))
+            found.append((start, end, kind))
+    return sorted(found)
 
 
 def _phones(text: str) -> list[tuple[int, int]]:

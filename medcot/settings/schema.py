@@ -95,6 +95,12 @@ class DataSettings(Section):
         "Empty records",
         "refuse: name them, do not start; skip: leave out records that lack question, reasoning or answer.",
     )
+    identifiers: Literal["warn", "refuse", "mask"] = setting(
+        "warn",
+        "Names, dates, numbers",
+        "What could identify a person, by fixed patterns. warn: the audit counts it; refuse: do not start; mask: learn "
+        "its kind in its place, such as [name].",
+    )
     held_out: Annotated[int, Field(ge=1, le=10_000)] = setting(
         24, "Held-out records", "Never trained on; validation and evaluation use these."
     )

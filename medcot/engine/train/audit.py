@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from medcot import data
-from medcot.data import columns
+from medcot.data import columns, identifiers
 from medcot.engine import backends, models
 from medcot.engine.train import memory_plan, training
 from medcot.engine.train.inputs import Inputs
@@ -19,7 +19,18 @@ from medcot.evaluation.repeats import repeats
 from medcot.prompts.contract import Encoded, Encoder
 from medcot.prompts.tags import TAG
 from medcot.runs.events import Report
-from medcot.runs.plan import Audit, Duplicate, Histogram, Kind, Lengths, NearDuplicate, Plan, Planned, TokenView
+from medcot.runs.plan import (
+    Audit,
+    Duplicate,
+    Histogram,
+    Identifiers,
+    Kind,
+    Lengths,
+    NearDuplicate,
+    Plan,
+    Planned,
+    TokenView,
+)
 from medcot.settings import DataSettings, RunSettings, cautions
 
 BINS = 24
@@ -39,6 +50,7 @@ def audit(split: data.Split, encoded: list[Encoded], encoder: Encoder, settings:
     alike = sorted(near_duplicates(*sides), key=lambda pair: -pair.similarity)
     cut = [e.record for e, ids in pairs if ids.truncated]
     tagged = [e.record for e in examples if any(TAG.search(part) for part in (e.question, e.reasoning, e.answer))]
+    found = identifiers.counted(split.masked or identifiers.places(examples))
     return Audit(
         records={"train": len(split.train), "held_out": len(split.held_out)},
         columns=columns.named(settings),
@@ -54,6 +66,8 @@ def audit(split: data.Split, encoded: list[Encoded], encoder: Encoder, settings:
         untagged=sum(e.untagged for e in examples),
         tagged=len(tagged),
         tagged_records=tagged[:MOST_SHOWN],
+        identifiers={kind: Identifiers(count=n, records=shown) for kind, (n, shown) in found.items()},
+        masked=bool(split.masked),
         skipped_records=split.skipped[:MOST_SHOWN],
         truncated_records=cut[:MOST_SHOWN],
         duplicate_records=duplicates[:MOST_SHOWN],
@@ -167,9 +181,19 @@ def warnings(audit: Audit, window: int | None) -> list[str]:
         f"{audit.duplicates} questions occur more than once.": audit.duplicates,
         untagged: audit.untagged,
         tagged: audit.tagged,
+        personal(audit): len(audit.identifiers),
         f"Empty records passed over, as data.empty_records=skip says: {audit.skipped}.": audit.skipped,
     }
     return [note for note, count in notes.items() if count]
+
+
+def personal(audit: Audit) -> str:
+    """What is said of identifiers, by kind and record number."""
+    kinds = identifiers.in_words({kind: (found.count, found.records) for kind, found in audit.identifiers.items()})
+    if audit.masked:
+        return f"Masked, since it could identify a person: {kinds}."
+    what = f"What could identify a person is learned too: {kinds}."
+    return f"{what} data.identifiers=mask takes it out, refuse does not start."
 
 
 def near_duplicates(train: list[tuple[int, str]], held_out: list[tuple[int, str]]) -> list[NearDuplicate]:

@@ -9,7 +9,7 @@ from typing import Any
 import gradio as gr
 
 from medcot import prompts
-from medcot.data import columns, columns_of, uploads
+from medcot.data import columns, columns_of, identifiers, uploads
 from medcot.data.examples import Example, Split
 from medcot.errors import BadInput, WorkerFailed
 from medcot.prompts import tags
@@ -189,9 +189,14 @@ def audit(found: Audit) -> str:
         f"Held-out {p.held_out_record}: {p.held_out_question:.200}\nTraining {p.train_record}: {p.train_question:.200}"
         for p in found.near_duplicate_pairs
     ]
+    held = {kind: (one.count, one.records) for kind, one in found.identifiers.items()}
+    personal = [identifiers.in_words({kind: places}) for kind, places in held.items()]
     return (
         f'<h3>Lengths in tokens</h3><div class="mc-small-plots" id="histograms">{drawn}</div>'
         + _listed("Repeated questions", found.duplicates, repeats)
+        + _listed(
+            f"Kinds of what could identify a person{' (masked)' if found.masked else ''}", len(personal), personal
+        )
         + _listed("Held-out questions that nearly repeat a training question", found.near_duplicates, near)
     )
 

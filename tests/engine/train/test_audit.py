@@ -59,6 +59,23 @@ def test_columns_with_text_that_nothing_uses_are_named(settings_for):
     assert found.unused == ["note"]
 
 
+def test_what_could_identify_a_person_is_counted_by_kind_and_place_and_never_shown(settings_for):
+    rows = make_records(12)
+    rows[4]["Question"] += " It is Mrs. Delacroix."
+    rows[9]["Response"] += " Mrs. Delacroix was born on 3.4.1961."
+    found = planned(settings_for(rows))
+    kinds = {kind: (one.count, one.records) for kind, one in found.audit.identifiers.items()}
+    assert kinds == {"a name": (2, [5, 10]), "a date of birth": (1, [10])}
+    (note,) = [problem for problem in found.problems if "identify a person" in problem]
+    assert "a name in 2 records (5, 10)" in note
+    told = found.model_copy(update={"tokens": None}).model_dump_json()
+    assert "Delacroix" not in told
+    settings = settings_for(rows)
+    masked = planned(settings.replacing("data", identifiers="mask")).audit
+    assert masked.masked
+    assert masked.identifiers == found.audit.identifiers
+
+
 def test_repeated_questions_are_shown_with_their_texts(settings_for):
     rows = make_records(12)
     rows[9]["Question"] = rows[8]["Question"].upper()
