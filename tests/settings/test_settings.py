@@ -20,6 +20,7 @@ BOUNDS = {
     "data.context_column": (["c", None], [""]),
     "data.answer_column": (["a"], [""]),
     "data.facts_column": (["f", None], [""]),
+    "data.identifiers": (["warn", "refuse", "mask"], ["hide"]),
     "data.held_out": ([1, 10_000], [0, -1, 10_001, 1.5, "many", None]),
     "data.empty_records": (["refuse", "skip"], ["keep"]),
     "data.held_out_from": (["first", "shuffled"], ["last"]),
