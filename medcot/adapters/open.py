@@ -23,7 +23,16 @@ from medcot.runs.job_dir import STATUS
 from medcot.runs.run import Run
 from medcot.runs.store import RunStore
 from medcot.safety.foreign import read_small
-from medcot.settings import HUB_NAME, STARTER, EvaluationSettings, ModelSettings, PromptSettings, RunSettings, is_path
+from medcot.settings import (
+    HUB_NAME,
+    STARTER,
+    EvaluationSettings,
+    ModelSettings,
+    PromptSettings,
+    RunSettings,
+    as_written,
+    is_path,
+)
 from medcot.settings.names import located
 
 # Unsloth publishes copies of models in 4 bits, which load only on a CUDA GPU.
@@ -168,7 +177,7 @@ def _prompt(style: str | None) -> PromptSettings:
 def published_settings(folder: Path) -> RunSettings | None:
     """The run's settings, if medcot published the adapter with them."""
     try:
-        return RunSettings.model_validate_json(read_small(folder / SETTINGS))
+        return as_written(read_small(folder / SETTINGS))
     except (OSError, ValueError):
         return None
 

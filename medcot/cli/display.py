@@ -210,8 +210,7 @@ def plan(planned: Planned, warnings: list[str]) -> None:
         "columns": ", ".join(f"{part} from {column!r}" for part, column in audit.columns.items()),
         **({"not used": f"{', '.join(map(repr, audit.unused))}, which hold text"} if audit.unused else {}),
         "records": f"{audit.records['train']} to train on, {audit.records['held_out']} held out",
-        "cut": f"{audit.truncated_share:.1%} lose the end of their answer at {audit.max_length} tokens; "
-        f"{audit.keeps_all} keeps all",
+        "too long": f"{audit.beyond}; {audit.keeps_all} keeps all",
         "repeated": f"{audit.duplicates} questions; {audit.near_duplicates} held-out ones nearly repeat a training "
         "question",
         "trains": f"{figures.trainable_parameters:,} parameters",

@@ -113,6 +113,11 @@ class Display:
             self.say(f"  {records}; {of_all} are trained ({share:.1%})")
             if event.truncated:
                 terminal.marked("  !", "yellow", f"{event.truncated} records lose their end: raise training.max_length")
+            if event.left_out:
+                left = f"{event.left_out} records are too long and left out: raise training.max_length"
+                terminal.marked("  !", "yellow", left)
+            if event.shortened:
+                self.say(f"  {event.shortened} records are too long; their reasoning ends at an earlier sentence")
         elif isinstance(event, Step):
             self._loss = f"loss {event.loss:.2f}  {event.tokens_per_second:.0f} tokens/s"
         elif isinstance(event, Validation):

@@ -14,8 +14,8 @@ from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model
 
 from medcot.errors import BadInput, Problem
 from medcot.prompts.chat_template import DATE_STRING, ChatTemplate, Examined, examine, template_hash
-from medcot.prompts.tags import TAGS, completion_text
-from medcot.settings import PromptSettings, PromptStyle, RunSettings
+from medcot.prompts.tags import TAGS
+from medcot.settings import PromptSettings, PromptStyle
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,19 +83,6 @@ class Exchange:
 
     question: str
     output: str
-
-
-@dataclass(frozen=True, slots=True)
-class Encoded:
-    """One record as token ids; `trained` marks the ids that the loss sees, `truncated` a record that lost its end."""
-
-    input_ids: list[int]
-    trained: list[bool]
-    truncated: bool
-
-    @property
-    def labels(self) -> list[int]:
-        return [i if t else -100 for i, t in zip(self.input_ids, self.trained, strict=True)]
 
 
 def make_contract(prompt: PromptSettings, tokenizer: Any) -> PromptContract:
@@ -202,31 +189,6 @@ def _token_names(tokenizer: Any) -> tuple[str, ...]:
     """Names of special tokens, and of tags that are tokens; without other added tokens, which are ordinary words."""
     added = tokenizer.added_tokens_decoder.values()
     return tuple(t.content for t in added if (t.special or t.content in TAGS) and len(t.content) > 1)
-
-
-@dataclass(frozen=True, slots=True)
-class Encoder:
-    """Turns records into token ids for training: prompt, tagged completion, end-of-turn token."""
-
-    tokenizer: Any
-    contract: PromptContract
-    loss_on: Literal["completion", "all"]
-    max_length: int  # longer records lose their end
-
-    @classmethod
-    def of(cls, settings: RunSettings, tokenizer: Any) -> "Encoder":
-        """The encoder of a run. Raises BadInput where the tokenizer cannot have the run's contract."""
-        contract = make_contract(settings.prompt, tokenizer)
-        return cls(tokenizer, contract, settings.prompt.loss_on, settings.training.max_length)
-
-    def encode(self, question: str, reasoning: str, answer: str) -> Encoded:
-        prompt = encode_prompt(self.tokenizer, self.contract, question)
-        spelling = Spelling.of(self.tokenizer, reasoning, answer)
-        parts = spelling.out(reasoning), spelling.out(answer)
-        completion = spelling.ids(completion_text(*parts, opened=self.contract.opened))
-        ids = [*prompt, *completion, self.contract.eos_id]
-        trained = [self.loss_on == "all"] * len(prompt) + [True] * (len(completion) + 1)
-        return Encoded(ids[: self.max_length], trained[: self.max_length], truncated=len(ids) > self.max_length)
 
 
 def contract_differences(trained: PromptContract, asked: PromptContract) -> list[str]:

@@ -55,6 +55,8 @@ class PlanMade(Event):
     records: int
     held_out: int
     truncated: int
+    shortened: int = 0  # their reasoning ends at an earlier sentence
+    left_out: int = 0
     total_steps: int
     trainable_parameters: int
     total_parameters: int

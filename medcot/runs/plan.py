@@ -61,6 +61,9 @@ class Audit(BaseModel):
     lengths: dict[str, Lengths]
     histograms: dict[str, Histogram]
     truncated_share: float
+    overlong: str = "cut"  # what becomes of records beyond max_length
+    shortened: int = 0  # records whose reasoning ends at an earlier sentence, so that they fit
+    left_out: int = 0  # records that are not learned, since they do not
     max_length: int
     keeps_all: int
     duplicates: int
@@ -72,8 +75,19 @@ class Audit(BaseModel):
     masked: bool = False  # the identifiers are no longer in what is learned
     skipped_records: list[int]
     truncated_records: list[int]
+    shortened_records: list[int] = []
+    left_out_records: list[int] = []
     duplicate_records: list[Duplicate]
     near_duplicate_pairs: list[NearDuplicate]
+
+    @property
+    def beyond(self) -> str:
+        """What becomes of the records that are longer than a sequence may be."""
+        if self.truncated_share:
+            return f"{self.truncated_share:.1%} lose the end of their answer at {self.max_length} tokens"
+        told = [f"{self.shortened} records end their reasoning at an earlier sentence"] if self.shortened else []
+        told += [f"{self.left_out} records are left out"] if self.left_out else []
+        return f"{' and '.join(told) or 'no record is too long'}, at {self.max_length} tokens"
 
 
 class Plan(Arrangement):

@@ -9,7 +9,7 @@ import contextlib
 import json
 import os
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypedDict, TypeVar
@@ -27,7 +27,7 @@ from medcot.machine import disk_in_words, write_atomically
 from medcot.runs.events import Finished, PlanMade, Step, Validation
 from medcot.runs.job_dir import STATUS, JobDir, Status, command, has_plain_name, read_lines
 from medcot.safety.foreign import read_json
-from medcot.settings import RunSettings, message_of
+from medcot.settings import RunSettings, as_written, message_of
 from medcot.settings.evaluation import EvaluationOrder
 from medcot.settings.names import NAME_LENGTH, plain_name
 
@@ -84,7 +84,7 @@ class Evaluation(JobDir):
 
     def order(self) -> EvaluationOrder:
         """What it was ordered to do. Raises BadInput if settings.json is missing or of another version."""
-        return _settings(EvaluationOrder, self.path / SETTINGS, "Start a new evaluation.")
+        return _settings(EvaluationOrder.model_validate_json, self.path / SETTINGS, "Start a new evaluation.")
 
     def processes(self) -> int:
         """In how many it is to be answered."""
@@ -126,9 +126,9 @@ def _as_line(line: BaseModel) -> str:
     return json.dumps(line.model_dump(exclude_unset=True), ensure_ascii=False) + "\n"
 
 
-def _settings(kind: type[Settings], path: Path, fix: str) -> Settings:
+def _settings(read: Callable[[str], Settings], path: Path, fix: str) -> Settings:
     try:
-        return kind.model_validate_json(path.read_text(encoding="utf-8"))
+        return read(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise BadInput.of(str(path), f"cannot be read: {error}.", fix) from None
 
@@ -174,7 +174,7 @@ class Run(JobDir):
 
     def settings(self) -> RunSettings:
         """What the run is. Raises BadInput if settings.json is missing or of another version of medcot."""
-        return _settings(RunSettings, self.path / SETTINGS, "Start a new run.")
+        return _settings(as_written, self.path / SETTINGS, "Start a new run.")
 
     def processes(self) -> int:
         """In how many it is to be trained."""

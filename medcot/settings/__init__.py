@@ -2,6 +2,7 @@
 
 from medcot.settings.build import (
     BadSettings,
+    as_written,
     backend_for,
     backend_problem,
     build,
@@ -27,6 +28,7 @@ from medcot.settings.schema import (
     EvaluationSettings,
     LoraSettings,
     ModelSettings,
+    Overlong,
     PromptSettings,
     PromptStyle,
     RunSettings,

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
 from medcot.errors import BadInput, Problem
+from medcot.safety.foreign import parse_json
 from medcot.settings.names import STARTER, is_address, is_folder, is_local_data
 from medcot.settings.schema import BACKENDS, STYLES_WITH_SYSTEM, RunSettings, TrainingSettings
 
@@ -44,6 +45,19 @@ def build(raw: Raw) -> RunSettings:
     if problems:
         raise BadSettings(problems, settings)
     return settings
+
+
+# What was done before a setting was there, where that is not its default: a run goes on as it began.
+BEFORE: Raw = {"data": {"overlong": "cut"}}
+
+
+def as_written(text: str) -> RunSettings:
+    """The settings of a settings.json, of whichever version. Raises ValueError if it holds none."""
+    raw = parse_json(text)
+    for section, values in BEFORE.items():
+        if isinstance(raw, dict) and isinstance(raw.get(section), dict):
+            raw[section] = {**values, **raw[section]}
+    return RunSettings.model_validate(raw)
 
 
 def _as_problem(error: Any) -> Problem:

@@ -13,6 +13,7 @@ from medcot.settings.names import NAME_LENGTH, STARTER, hub_data_name, plain_nam
 
 PromptStyle = Literal["chat", "plain"]  # prompts.STYLES says what each is
 STYLES_WITH_SYSTEM: tuple[PromptStyle, ...] = ("chat",)
+Overlong = Literal["shorten", "leave_out", "cut"]
 BackendName = Literal["auto", "peft", "unsloth"]
 
 
@@ -101,6 +102,12 @@ class DataSettings(Section):
         "What could identify a person, by fixed patterns. warn: the audit counts it; refuse: do not start; mask: learn "
         "its kind in its place, such as [name].",
     )
+    overlong: Overlong = setting(
+        "shorten",
+        "Over-long records",
+        "Those beyond training.max_length. shorten: the reasoning ends at an earlier sentence, so that answer and end "
+        "token stay; leave_out: not learned; cut: the end is lost, and with it the answer.",
+    )
     held_out: Annotated[int, Field(ge=1, le=10_000)] = setting(
         24, "Held-out records", "Never trained on; validation and evaluation use these."
     )
@@ -180,7 +187,7 @@ class TrainingSettings(Section):
     weight_decay: float = setting(0.01, "Weight decay", "AdamW's.", ge=0, le=1)
     max_grad_norm: float = setting(1.0, "Gradient clip", "Largest gradient norm.", gt=0, le=1000)
     max_length: int = setting(
-        2048, "Longest sequence", "Tokens; what is longer loses its end, and the end is the answer.", ge=16, le=131_072
+        2048, "Longest sequence", "Tokens; data.overlong says what becomes of longer records.", ge=16, le=131_072
     )
     gradient_checkpointing: bool = setting(False, "Gradient checkpointing", "Less memory for about a third more time.")
     sampling: Literal["shuffled", "grouped"] = setting(

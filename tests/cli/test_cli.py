@@ -54,7 +54,8 @@ def test_the_whole_job_from_quickstart_to_ask(tiny_model, records, runs_dir):
 
 
 def test_plan_audits_and_estimates_without_making_a_run(tiny_model, records, runs_dir):
-    found = only_json(medcot("plan", *tiny_arguments(tiny_model, records, max_length=70), "--json"))
+    arguments = (*tiny_arguments(tiny_model, records, max_length=70), "--set", "data.overlong=cut")
+    found = only_json(medcot("plan", *arguments, "--json"))
     assert found.keys() == {"problems", "audit", "plan"}
     assert {"records", "lengths", "truncated_share", "duplicates", "near_duplicates"} <= found["audit"].keys()
     assert {"trainable_parameters", "peak_memory_gib", "micro_batch", "accumulation", "steps"} <= found["plan"].keys()

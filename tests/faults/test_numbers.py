@@ -181,7 +181,8 @@ def test_when_not_even_one_sequence_fits_the_run_fails_and_says_what_to_do(tmp_p
 
 
 def test_records_whose_every_label_is_masked_are_named_before_anything_is_trained(tmp_path, tiny_settings):
+    short = changed(changed(tiny_settings, "training", max_length=16), "data", overlong="cut")
     with pytest.raises(BadInput, match="nothing of record 5, 6, 7"):
-        train(tmp_path / "runs", changed(tiny_settings, "training", max_length=16))
+        train(tmp_path / "runs", short)
     assert steps(only_run(tmp_path)) == []
     assert not only_run(tmp_path).checkpoints_dir.exists()

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medcot.errors import BadInput
-from medcot.prompts.contract import Encoder, Exchange, PromptContract, encode_prompt, make_contract, prompt_text
+from medcot.prompts.contract import Exchange, PromptContract, encode_prompt, make_contract, prompt_text
+from medcot.prompts.encoder import Encoder
 from medcot.prompts.tags import TAGS, parse
 from medcot.settings import PromptSettings
 from tests import tiny

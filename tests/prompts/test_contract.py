@@ -8,7 +8,8 @@ import pytest
 from medcot import prompts
 from medcot.errors import BadInput
 from medcot.prompts import tags
-from medcot.prompts.contract import Encoder, Exchange, PromptContract, encode_prompt, make_contract, prompt_text
+from medcot.prompts.contract import Exchange, PromptContract, encode_prompt, make_contract, prompt_text
+from medcot.prompts.encoder import Encoder
 from medcot.prompts.tags import begins_strict, parse
 from medcot.settings import PromptSettings
 from tests import tiny

@@ -21,6 +21,7 @@ BOUNDS = {
     "data.answer_column": (["a"], [""]),
     "data.facts_column": (["f", None], [""]),
     "data.identifiers": (["warn", "refuse", "mask"], ["hide"]),
+    "data.overlong": (["shorten", "leave_out", "cut"], ["split"]),
     "data.held_out": ([1, 10_000], [0, -1, 10_001, 1.5, "many", None]),
     "data.empty_records": (["refuse", "skip"], ["keep"]),
     "data.held_out_from": (["first", "shuffled"], ["last"]),

@@ -3,6 +3,7 @@
 import math
 import statistics
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -16,7 +17,7 @@ from medcot.engine.train.inputs import Inputs
 from medcot.engine.train.memory_plan import Hardware, remedy
 from medcot.errors import BadInput
 from medcot.evaluation.repeats import repeats
-from medcot.prompts.contract import Encoded, Encoder
+from medcot.prompts.encoder import Encoded, Encoder
 from medcot.prompts.tags import TAG
 from medcot.runs.events import Report
 from medcot.runs.plan import (
@@ -44,11 +45,14 @@ def audit(split: data.Split, encoded: list[Encoded], encoder: Encoder, settings:
     examples = [*split.train, *split.held_out]
     pairs = list(zip(examples, encoded, strict=True))
     lengths = {part: _lengths(encoder.tokenizer, [getattr(e, part) for e in examples]) for part in PARTS}
-    lengths["whole"] = [len((_uncut(e, encoder) if ids.truncated else ids).input_ids) for e, ids in pairs]
+    whole = (_uncut(e, encoder) if ids.truncated or ids.left_off else ids for e, ids in pairs)
+    lengths["whole"] = [len(ids.input_ids) for ids in whole]
     duplicates = _duplicates(examples)
     sides = ([(e.record, e.question) for e in side] for side in (split.train, split.held_out))
     alike = sorted(near_duplicates(*sides), key=lambda pair: -pair.similarity)
-    cut = [e.record for e, ids in pairs if ids.truncated]
+    too_long = [e.record for e, ids in pairs if ids.truncated]
+    cut, left_out = (too_long, []) if encoder.overlong == "cut" else ([], too_long)
+    shortened = [e.record for e, ids in pairs if ids.left_off]
     tagged = [e.record for e in examples if any(TAG.search(part) for part in (e.question, e.reasoning, e.answer))]
     found = identifiers.counted(split.masked or identifiers.places(examples))
     return Audit(
@@ -59,6 +63,9 @@ def audit(split: data.Split, encoded: list[Encoded], encoder: Encoder, settings:
         lengths={name: describe(values) for name, values in lengths.items()},
         histograms={name: histogram(values) for name, values in lengths.items()},
         truncated_share=len(cut) / len(encoded),
+        overlong=encoder.overlong,
+        shortened=len(shortened),
+        left_out=len(left_out),
         max_length=encoder.max_length,
         keeps_all=max(lengths["whole"]),
         duplicates=len(duplicates),
@@ -70,6 +77,8 @@ def audit(split: data.Split, encoded: list[Encoded], encoder: Encoder, settings:
         masked=bool(split.masked),
         skipped_records=split.skipped[:MOST_SHOWN],
         truncated_records=cut[:MOST_SHOWN],
+        shortened_records=shortened[:MOST_SHOWN],
+        left_out_records=left_out[:MOST_SHOWN],
         duplicate_records=duplicates[:MOST_SHOWN],
         near_duplicate_pairs=alike[:MOST_SHOWN],
     )
@@ -120,13 +129,21 @@ def tokens(settings: RunSettings, record: int | None, report: Report) -> TokenVi
 
 
 def token_view(example: data.Example, encoder: Encoder) -> TokenView:
-    encoded = _uncut(example, encoder)
-    kinds: list[Kind] = ["trained" if trained else "prompt" for trained in encoded.trained]
+    encoded, uncut = encoder.encode(example.question, example.reasoning, example.answer), _uncut(example, encoder)
+    ids = uncut.input_ids
+    kinds: list[Kind] = ["trained" if trained else "prompt" for trained in uncut.trained]
     kinds[-1] = "end"
-    kinds[encoder.max_length :] = ["cut"] * len(kinds[encoder.max_length :])
+    if encoded.left_off:  # the part of the reasoning that was taken out stands where it was
+        pairs = enumerate(zip(encoded.input_ids, ids, strict=False))
+        same = next((i for i, (one, other) in pairs if one != other), len(encoded.input_ids))
+        rest = len(encoded.input_ids) - same
+        kinds[same : len(ids) - rest] = ["cut"] * (len(ids) - rest - same)
+    elif encoded.truncated:
+        kept = encoder.max_length if encoder.overlong == "cut" else 0
+        kinds[kept:] = ["cut"] * len(kinds[kept:])
     trained = kinds.count("trained") + kinds.count("end")
     counts = {"prompt": kinds.count("prompt"), "trained": trained, "cut": kinds.count("cut")}
-    return TokenView(record=example.record, pieces=_pieces(encoder.tokenizer, encoded.input_ids, kinds), **counts)
+    return TokenView(record=example.record, pieces=_pieces(encoder.tokenizer, ids, kinds), **counts)
 
 
 def _pieces(tokenizer: Any, ids: list[int], kinds: list[Kind]) -> list[tuple[str, Kind]]:
@@ -147,12 +164,12 @@ def plan(settings: RunSettings, report: Report) -> Planned:
     """The answer to `medcot plan`. Raises BadInput if the run could not start."""
     inputs = Inputs.of(settings, report)
     split, dims = inputs.split, inputs.dims
-    audited = audit(split, [*inputs.train_set, *inputs.held_out], inputs.encoder, settings.data)
+    audited = audit(split, inputs.encoded, inputs.encoder, settings.data)
     free = memory_plan.free_gib_unseen(settings.training.processes)
     hardware = Hardware(backends.class_for(settings).memory, torch.cuda.is_available(), free)
     lengths = [len(e.input_ids) for e in inputs.train_set]
     arrangement = memory_plan.plan_batching(dims, settings, hardware, lengths)
-    steps = training.total_steps(len(split.train), memory_plan.arranged(settings, arrangement).training)
+    steps = training.total_steps(len(inputs.train_set), memory_plan.arranged(settings, arrangement).training)
     problems = warnings(audited, inputs.window) + cautions(settings, steps)
     if not arrangement.fits:
         fix = remedy(dims, settings, hardware, lengths)
@@ -167,16 +184,21 @@ def plan(settings: RunSettings, report: Report) -> Planned:
 
 def warnings(audit: Audit, window: int | None) -> list[str]:
     """What to know of the data before a start; none of it prevents the start."""
-    cuts = f"training.max_length={audit.max_length} cuts {audit.truncated_share:.1%} of the records"
+    at, share = f"training.max_length={audit.max_length}", audit.truncated_share
     whole = f"{audit.keeps_all} keeps all"
     if window and audit.keeps_all > window:
         whole += f", and the model's window is {window}"
+    why = ", since question, a first sentence and answer do not fit" if audit.overlong == "shorten" else ""
     near = f"Held-out questions that nearly repeat a training question: {audit.near_duplicates}; scores will flatter."
     untagged = f"Records whose tags around a text were taken off, since training writes them: {audit.untagged}."
     first = f"record {audit.tagged_records[0]} first" if audit.tagged else ""
     tagged = f"Records that hold a tag inside their text ({first}), which the model may learn: {audit.tagged}."
     notes = {
-        f"{cuts}, and what is cut is the answer. {whole}.": audit.truncated_share,
+        f"{at} cuts {share:.1%} of the records, and what is cut is the answer. {whole}.": share,
+        f"Records longer than {at}, whose reasoning ends at an earlier sentence so that their answer stays: "
+        f"{audit.shortened} ({numbers(audit.shortened_records)}). {whole}.": audit.shortened,
+        f"Records longer than {at} that are left out{why}: "
+        f"{audit.left_out} ({numbers(audit.left_out_records)}). {whole}.": audit.left_out,
         near: audit.near_duplicates,
         f"{audit.duplicates} questions occur more than once.": audit.duplicates,
         untagged: audit.untagged,
@@ -185,6 +207,10 @@ def warnings(audit: Audit, window: int | None) -> list[str]:
         f"Empty records passed over, as data.empty_records=skip says: {audit.skipped}.": audit.skipped,
     }
     return [note for note, count in notes.items() if count]
+
+
+def numbers(records: Sequence[int]) -> str:
+    return ", ".join(map(str, records[:10])) + (" and more" if len(records) > 10 else "")
 
 
 def personal(audit: Audit) -> str:

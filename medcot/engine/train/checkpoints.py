@@ -86,7 +86,9 @@ def dependencies(settings: RunSettings, fingerprint: str, model: str) -> dict[st
     shaping = settings.model_dump(mode="json", include={"prompt", "lora", "training"}, exclude=NOT_SHAPING)
     flat = {f"{section}.{key}": json.dumps(v) for section, values in shaping.items() for key, v in values.items()}
     dtype = {"model.dtype": settings.model.dtype, "model.quantization": settings.model.quantization}
-    return {**flat, **dtype, "data": fingerprint, "model": model}
+    # Checkpoints that were written before there was a choice are of runs that cut.
+    overlong = {} if settings.data.overlong == "cut" else {"data.overlong": settings.data.overlong}
+    return {**flat, **dtype, **overlong, "data": fingerprint, "model": model}
 
 
 def save(written: Path, target: Path, manifest: Manifest, *, most: int) -> Checkpoint:

@@ -11,18 +11,23 @@ from medcot.engine import lora, models
 from medcot.engine.models import LocalModel
 from medcot.engine.train.memory_plan import ModelDims
 from medcot.errors import BadInput, Problem, collected
-from medcot.prompts.contract import Encoded, Encoder
+from medcot.prompts.encoder import Encoded, Encoder
 from medcot.runs.events import Progress, Report
 from medcot.settings import RunSettings
 
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """A run's records under its model's tokenizer, and the model's dimensions."""
+    """A run's records under its model's tokenizer, and the model's dimensions.
+
+    `encoded` belongs to the training and held-out examples of the split, in this order; `train_set` and `held_out` are
+    those that are used, without what data.overlong leaves out.
+    """
 
     split: data.Split
     local: LocalModel
     encoder: Encoder
+    encoded: list[Encoded]
     train_set: list[Encoded]
     held_out: list[Encoded]
     dims: ModelDims
@@ -45,27 +50,45 @@ class Inputs:
             encoder = Encoder.of(settings, models.load_tokenizer(local.path))
         if encoder is None:
             raise BadInput(problems)
-        train_set, held_out = [], []
+        train_set, held_out, encoded = [], [], list[Encoded]()
         with collected(problems):
-            train_set, held_out = encode(split.train, encoder), encode(split.held_out, encoder)
+            encoded = encode([*split.train, *split.held_out], encoder)
+            train_set, held_out = (
+                fitting(encoded[: len(split.train)], encoder),
+                fitting(encoded[len(split.train) :], encoder),
+            )
             asked = [prompts.encode_prompt(encoder.tokenizer, encoder.contract, q) for _, q in starter.SAMPLE_QUESTIONS]
             problems += beyond_window(model.config, settings, [*train_set, *held_out], asked)
             used = {i for ids in (*asked, *(e.input_ids for e in (*train_set, *held_out))) for i in ids}
             problems += beyond_vocabulary(model, encoder.tokenizer, used)
         if problems or dims is None:
             raise BadInput(problems)
-        return cls(split, local, encoder, train_set, held_out, dims, models.window(model.config))
+        return cls(split, local, encoder, encoded, train_set, held_out, dims, models.window(model.config))
+
+    @property
+    def left_out(self) -> int:
+        """How many records data.overlong leaves out."""
+        return len(self.encoded) - len(self.train_set) - len(self.held_out)
 
 
 def encode(examples: list[data.Example], encoder: Encoder) -> list[Encoded]:
     """Encode the examples. Raises BadInput if a prompt alone fills the longest sequence."""
     encoded = [encoder.encode(e.question, e.reasoning, e.answer) for e in examples]
     masked = [e.record for e, ids in zip(examples, encoded, strict=True) if not any(ids.trained)]
-    if masked:
+    if masked and encoder.overlong == "cut":
         what = f"at {encoder.max_length} tokens nothing of record {', '.join(map(str, masked[:10]))} is left to learn"
         what += " from: the question fills it."
         raise BadInput.of("training.max_length", what, "Raise training.max_length.")
     return encoded
+
+
+def fitting(encoded: list[Encoded], encoder: Encoder) -> list[Encoded]:
+    """Those that are used: all where what is too long is cut. Raises BadInput if none is."""
+    kept = [ids for ids in encoded if encoder.overlong == "cut" or not ids.truncated]
+    if not kept:
+        what = f"none of {len(encoded)} records fits into {encoder.max_length} tokens, so all would be left out."
+        raise BadInput.of("training.max_length", what, "Raise training.max_length, or set data.overlong=cut.")
+    return kept
 
 
 def beyond_window(

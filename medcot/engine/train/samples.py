@@ -14,7 +14,8 @@ from medcot.data import starter
 from medcot.engine.decode.runner import last_logits, left_padded, positions_of
 from medcot.engine.models import raw_text
 from medcot.engine.outcome import is_out_of_memory
-from medcot.prompts.contract import Encoder, PromptContract
+from medcot.prompts.contract import PromptContract
+from medcot.prompts.encoder import Encoder
 from medcot.runs.events import Report, Sample, Warned
 
 WIDTH_STEP = 128  # tokens between the widths at which a step without a cache is captured

@@ -26,7 +26,7 @@ from medcot.engine.train.trainer import GroupedSampler, Trainer
 from medcot.errors import BadInput
 from medcot.hub import CONTRACT
 from medcot.machine import write_atomically
-from medcot.prompts.contract import Encoded
+from medcot.prompts.encoder import Encoded
 from medcot.runs.events import PlanMade, Progress, Report, Warned
 from medcot.runs.run import Run
 from medcot.settings import STARTER, RunSettings, TrainingSettings, endless_warmup
@@ -82,7 +82,7 @@ class Prepared:
         self.run, self.backend, self.report = run, backend, report
         inputs = Inputs.of(settings, report)
         self.split, self.encoder = inputs.split, inputs.encoder
-        self.train_set, self.held_out = inputs.train_set, inputs.held_out
+        self.train_set, self.held_out, self.left_out = inputs.train_set, inputs.held_out, inputs.left_out
         report(Progress(stage="Loading the model"))
         free = distributed.all_reduce_min(memory_plan.free_gib())
         self.hardware = Hardware(backend.memory, torch.cuda.is_available(), free)
@@ -113,6 +113,8 @@ class Prepared:
             records=len(self.train_set),
             held_out=len(self.held_out),
             truncated=sum(e.truncated for e in self.train_set),
+            shortened=sum(e.left_off > 0 for e in self.train_set),
+            left_out=self.left_out,
             total_steps=self.total_steps,
             arrangement=self.arrangement,
             held_out_hashes=self.split.held_out_hashes,

@@ -174,7 +174,7 @@ def plan(found: Planned, problems: Sequence[str]) -> str:
         ("Sequences a step", f"{math.prod(factors)} = {' × '.join(map(str, factors))}"),
         ("Trained parameters", f"{figures.trainable_parameters:,}"),
         ("Peak memory, estimated", f"{figures.peak_memory_gib:.1f} GiB"),
-        ("Cut at the end", f"{audit.truncated_share:.1%}"),
+        ("Too long", audit.beyond),
         ("All is kept at", f"{audit.keeps_all:,} tokens"),
     ]
     return f"<h3>The plan</h3>{c.figures(pairs)}{c.soft(how)}{c.warnings(problems)}"
@@ -233,7 +233,7 @@ def _listed(title: str, count: int, lines: Sequence[str]) -> str:
 def tokens(found: TokenView) -> str:
     """One record token by token; learned tokens differ by heading, line and colour."""
     where = " (held out: never trained on)" if found.held_out else ""
-    cut = f", {found.cut} cut off: raise the longest sequence" if found.cut else ""
+    cut = f", {found.cut} left off: raise the longest sequence" if found.cut else ""
     counts = f"{found.prompt} tokens read, {found.trained} learned{cut}."
     blocks = "".join(
         f'<div class="mc-tokens mc-tokens-{kind}"><b>{KINDS[kind]}</b>'

@@ -22,13 +22,14 @@ def planned(settings: RunSettings) -> Planned:
 
 @pytest.fixture
 def settings_for(tiny_model, tmp_path):
-    """Settings over given records; keywords are training settings."""
+    """Settings over given records; keywords are training settings, and what becomes of over-long records."""
 
-    def settings(rows, **training):
+    def settings(rows, overlong="cut", **training):
         path = tmp_path / "data.jsonl"
         path.write_text("".join(json.dumps(r) + "\n" for r in rows), encoding="utf-8")
         raw = tiny_raw(tiny_model, path)
-        return build({**raw, "training": {**raw["training"], **training}})
+        data = {**raw["data"], "overlong": overlong}
+        return build({**raw, "data": data, "training": {**raw["training"], **training}})
 
     return settings
 
@@ -126,6 +127,50 @@ def test_what_max_length_cuts_is_marked(settings_for):
     shown = tokens(settings_for(make_records(8), max_length=total - 5), None, silent)
     assert shown.cut == 5
     assert shown.pieces[-1] == ("<|im_end|>", "cut")
+
+
+THINKING = "Think of it first. " * 20
+
+
+def long_rows() -> list[dict]:
+    """Record 2 is held out and record 7 is trained on, both too long for their reasoning; record 9 for its answer."""
+    rows = make_records(12)
+    for place in (1, 6):
+        rows[place]["Complex_CoT"] = THINKING
+    rows[8]["Response"] = "A long answer. " * 60
+    return rows
+
+
+def test_a_long_reasoning_ends_at_an_earlier_sentence_and_what_still_does_not_fit_is_left_out(settings_for):
+    from medcot.engine.train.audit import tokens
+
+    found = planned(settings_for(long_rows(), overlong="shorten", max_length=110))
+    audit = found.audit
+    assert (audit.overlong, audit.truncated_share) == ("shorten", 0)
+    assert (audit.shortened_records, audit.left_out_records) == ([7, 2], [9])
+    assert audit.records == {"train": 8, "held_out": 4}, "what the data holds, the fingerprint's records"
+    assert audit.keeps_all == audit.lengths["whole"].max > 110
+    assert any("earlier sentence so that their answer stays: 2 (7, 2)" in note for note in found.problems)
+    assert any("since question, a first sentence and answer do not fit: 1 (9)" in note for note in found.problems)
+    assert found.plan.steps == 4
+    shown = tokens(settings_for(long_rows(), overlong="shorten", max_length=110), 7, silent)
+    text = {kind: "".join(t for t, k in shown.pieces if k == kind) for kind in ("trained", "end", "cut")}
+    assert text["cut"].strip(" .") in THINKING
+    assert shown.prompt + shown.trained <= 110
+    assert long_rows()[6]["Response"] in text["trained"]
+    assert text["end"] == "<|im_end|>"
+    assert tokens(settings_for(long_rows(), overlong="shorten", max_length=110), 9, silent).trained == 0
+
+
+def test_records_that_are_too_long_can_be_left_out_and_are_counted(settings_for):
+    audit = planned(settings_for(long_rows(), overlong="leave_out", max_length=110)).audit
+    assert (audit.left_out_records, audit.shortened, audit.truncated_share) == ([7, 9, 2], 0, 0)
+
+
+def test_where_nothing_would_be_left_the_length_is_refused(settings_for):
+    for overlong in ("leave_out", "shorten"):
+        with pytest.raises(BadInput, match="none of 8 records fits into 20 tokens"):
+            planned(settings_for(make_records(12), overlong=overlong, max_length=20))
 
 
 def test_a_record_that_is_not_in_use_is_refused_with_those_that_are(settings_for):

@@ -64,7 +64,7 @@ def test_records_longer_than_the_models_window_are_refused_with_the_length_that_
     said = refused(settings_for(folder, OPT))["training.max_length"]
     assert "the model's window is 64 tokens, and 16 of 16 records are longer, up to " in said
     assert "Set training.max_length=64" in said
-    run = train(tmp_path / "runs", settings_for(folder, OPT, max_length=64))
+    run = train(tmp_path / "runs", settings_for(folder, OPT, max_length=64).replacing("data", overlong="cut"))
     assert run.has_adapter
 
 
@@ -318,7 +318,7 @@ def test_readings_saves_and_validations_rarer_than_the_run_is_long_change_nothin
 @pytest.mark.parametrize(("kept", "said"), [(250, "the model's window is 250"), (2048, "keeps all.")])
 def test_no_length_is_advised_that_the_window_forbids(model, settings_for, kept, said):
     families.change(model, "config.json", max_position_embeddings=kept)
-    settings = settings_for(model, max_length=64)
+    settings = settings_for(model, max_length=64).replacing("data", overlong="cut")
     rows = make_records(16)
     rows[3]["Response"] = "A longer answer than the others. " * 40
     path = model.parent / "long.jsonl"

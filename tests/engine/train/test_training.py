@@ -108,7 +108,8 @@ def test_a_sample_is_what_the_evaluations_decoder_says_with_a_cache_or_without(t
     from medcot.engine.models import LocalModel
     from medcot.engine.train import samples
     from medcot.evaluation.answers import Decoding
-    from medcot.prompts.contract import Encoder, PromptContract
+    from medcot.prompts.contract import PromptContract
+    from medcot.prompts.encoder import Encoder
 
     run = train(tmp_path, tiny_settings)
     contract = PromptContract.model_validate_json((run.adapter_dir / "prompt_contract.json").read_text())
