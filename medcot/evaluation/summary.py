@@ -10,7 +10,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, model_validator
 
 from medcot.evaluation.answers import BASE, TUNED, Example, Sample, title
 from medcot.evaluation.choice import ChoiceExample
-from medcot.evaluation.in_training import Unseen
+from medcot.evaluation.in_training import ELSEWHERE, Unseen
 from medcot.evaluation.measure import Figures, Measure, Row, Words
 from medcot.evaluation.metrics import FEWEST_RECORDS, ArmScores, Comparison, Written
 from medcot.evaluation.records import Records
@@ -236,7 +236,7 @@ def counts_text(summary: Summary) -> str:
 
 def seen_text(summary: Summary) -> str:
     """Say how many questions the model was trained on; empty for an older version's summary."""
-    if not (told := summary.in_training):
+    if not (told := summary.in_training) or told.why == ELSEWHERE:  # which a note says
         return ""
     asked = summary.data.records
     if told.compared is None:
