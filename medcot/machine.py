@@ -23,7 +23,8 @@ import psutil
 
 from medcot.errors import BadInput, Problem
 
-P, T = ParamSpec("P"), TypeVar("T")
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
