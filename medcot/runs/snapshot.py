@@ -70,6 +70,11 @@ class Snapshot:
         """The runs that have an adapter and are not training."""
         return [one.run for one in self.runs if one.has_adapter and one.status.state not in ALIVE]
 
+    @cached_property
+    def titles(self) -> tuple[tuple[str, str], ...]:
+        """(shown name, id) of each run in `tuned`."""
+        return tuple((self._by_id[run.id].title, run.id) for run in self.tuned)
+
     def find(self, run_id: object) -> Listed | None:
         return self._by_id.get(run_id) if isinstance(run_id, str) else None
 

@@ -4,6 +4,7 @@ import gradio as gr
 import pytest
 
 from medcot.evaluation.summary import EXAMPLE
+from medcot.runs.run import Run
 from medcot.settings import RunSettings, build
 from medcot.ui.evaluate import results
 from medcot.ui.evaluate import tab as tab_module
@@ -42,6 +43,19 @@ def test_a_tick_tells_of_a_choice_only_where_there_is_none_or_it_is_gone(page, t
     page.store.delete(old)
     view = tab.look(old.id, first.id, None, None, "seen", "")
     assert view[tab.runs]["value"] == new.id
+
+
+def test_a_tick_of_further_tabs_lists_no_folder(page, tab, monkeypatch):
+    run = finished(page)
+    evaluation = run.new_evaluation()
+    evaluation.write_status("finished", job="evaluate")
+    view = tab.newest(None, None)
+    with page.reader.one_moment():
+        listed = []
+        monkeypatch.setattr(Run, "evaluations", listed.append)
+        for _ in range(3):
+            assert tab.look(run.id, evaluation.id, None, None, view[tab.mark], view[tab.shown]) == {}
+    assert listed == []
 
 
 def test_what_was_opened_is_shown_and_a_choice_made_meanwhile_stands(page, tab):

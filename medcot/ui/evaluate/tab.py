@@ -1,6 +1,6 @@
 """The Evaluate tab: what is asked, Start and Stop, and the chosen evaluation. A worker measures; the page reads."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import gradio as gr
@@ -10,6 +10,7 @@ from medcot.evaluation import benchmarks
 from medcot.evaluation.summary import MEASURES
 from medcot.runs.job_dir import ALIVE
 from medcot.runs.run import Evaluation, Run
+from medcot.runs.snapshot import Snapshot
 from medcot.settings import STARTER
 from medcot.settings.evaluation import CHECKPOINTS
 from medcot.ui import components as c
@@ -87,7 +88,7 @@ class EvaluateTab:
 
     def look(self, run_id: object, evaluation: object, *how: Any) -> Updates:
         order, filters, seen, shown = how
-        if not seen or self._mark(self.page.reader.tuned(), run_id, evaluation) == seen:
+        if not seen or self._mark(run_id, evaluation) == seen:
             return {}  # without a mark, the page does not know yet which run it opens with
         return self.open(run_id, evaluation, order, filters, shown)
 
@@ -126,28 +127,28 @@ class EvaluateTab:
         chosen = evaluation_of(run, evaluation)
         return listing(chosen, self._notice(run), order, filters) if run and chosen else ""
 
-    def _titled(self, runs: Iterable[Run]) -> list[tuple[str, str]]:
-        """Runs as choices of a list, by their shown names."""
-        titles = {run.id: run.title for run in self.page.reader.look().runs}
-        return [(titles.get(run.id, run.id), run.id) for run in runs]
-
     def _notice(self, run: Run) -> str:
         settings = self.page.reader.settings(run)
         return c.demonstration() if settings and settings.model.id == STARTER else ""
 
-    def _mark(self, runs: list[Run], run_id: object, evaluation: object) -> str:
-        run = choice_of(runs, run_id)
-        known = [f"{e.id} {e.status().state}" for e in run.evaluations()] if run else []
-        return f"{self._titled(runs)} | {run and run.id} | {known} | {mark(evaluation_of(run, evaluation))}"
+    def _mark(self, run_id: object, evaluation: object) -> str:
+        """A text that changes whenever the view would. Each tab asks once a second, so no folder is read for it."""
+        folder = self.page.reader.look()
+        run = choice_of(folder.tuned, run_id)
+        listed = folder.find(run and run.id)
+        evaluations = listed.evaluations if listed else ()
+        known = [f"{one.id} {status.state}" for one, status in evaluations]
+        chosen = choice_of([one for one, _ in evaluations], evaluation)
+        return f"{hash(folder.titles)} | {run and run.id} | {known} | {mark(chosen)}"
 
     def view(
         self, run_id: object, evaluation: object = None, order: object = None, filters: object = None, shown: str = ""
     ) -> Updates:
         """Everything about a run and one of its evaluations; no table and examples if those in `shown` are the same."""
-        runs = self.page.reader.tuned()
-        now = self._mark(runs, run_id, evaluation)  # before the reading, so that the next tick sees what comes after
-        run = choice_of(runs, run_id)
-        listed = gr.update(choices=self._titled(runs), value=run.id if run else None, visible=bool(runs))
+        now = self._mark(run_id, evaluation)  # before the reading, so that the next tick sees what comes after
+        folder = self.page.reader.look()
+        runs, run = folder.tuned, choice_of(folder.tuned, run_id)
+        listed = gr.update(choices=list(folder.titles), value=run.id if run else None, visible=bool(runs))
         view: Updates = {self.runs: listed, self.mark: now, self.train: HIDE if run else SHOW}
         if run is None:
             return view | self._nothing()
@@ -159,7 +160,7 @@ class EvaluateTab:
             view[self.table] = spoilt(one, rows) + measured if one else c.empty("evaluation")
             view[self.examples] = listing(one, self._notice(run), order, filters) if one else ""
         view |= {self.sorting: gr.update(visible=rows > 0), self.publish.whole: SHOW, self.shown: holds}
-        return view | self._lists(run, runs, one) | self._buttons(run, one)
+        return view | self._lists(run, folder, one) | self._buttons(run, one)
 
     def _nothing(self) -> Updates:
         asked = self.questions
@@ -167,11 +168,11 @@ class EvaluateTab:
         hidden: Updates = dict.fromkeys((*parts, self.start, self.stop, self.resume, self.ask), HIDE)
         return {self.state: c.empty("evaluate"), self.table: "", self.examples: "", self.shown: "", **hidden}
 
-    def _lists(self, run: Run, runs: list[Run], one: Evaluation | None) -> Updates:
+    def _lists(self, run: Run, folder: Snapshot, one: Evaluation | None) -> Updates:
         """The run's evaluations, and what can be a further arm."""
         known, adopted = run.evaluations(), run.origin() is not None
         picked = [(label(e, adopted), e.id) for e in known]
-        kept, others = [p.name for p in run.checkpoints()], self._titled(r for r in runs if r.id != run.id)
+        kept, others = [p.name for p in run.checkpoints()], [pair for pair in folder.titles if pair[1] != run.id]
         return {
             self.evaluations: gr.update(choices=picked, value=one.id if one else None, visible=len(known) > 1),
             self.questions.further: gr.update(choices=[*([CHECKPOINTS] if kept else []), *kept, *others]),
