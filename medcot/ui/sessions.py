@@ -5,6 +5,7 @@ session of all components for whoever they concern, also for a stranger who open
 of those that leave together would hold the server up for minutes.
 """
 
+import asyncio
 import re
 from collections import OrderedDict
 from collections.abc import Callable
@@ -12,12 +13,14 @@ from typing import TypeVar
 from weakref import WeakKeyDictionary
 
 import gradio as gr
+from gradio.utils import LRUCache
 from starlette.concurrency import run_in_threadpool
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 Kept = TypeVar("Kept")
 Forget = Callable[[str], None]
 MOST_SESSIONS = 500  # for which something is kept
+UNSENT_STAYS = 15.0  # seconds after the end of a page: the streams that read it have ended by then
 HEARTBEAT = re.compile(r"/gradio_api/heartbeat/([^/]+)")
 _FORGETS: WeakKeyDictionary[gr.Blocks, list[Forget]] = WeakKeyDictionary()
 
@@ -43,7 +46,9 @@ class Heartbeats:
     """
 
     def __init__(self, app: ASGIApp, demo: gr.Blocks):
-        self.app, self.demo = app, demo
+        self.app, self.demo, self._queue = app, demo, demo._queue
+        # As many as gradio keeps messages for: who sends events without a heartbeat never closes a page.
+        self._queue.pending_event_ids_session = LRUCache(self._queue.pending_messages_per_session.max_size)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         found = HEARTBEAT.fullmatch(scope["path"]) if scope["type"] == "http" else None
@@ -52,6 +57,16 @@ class Heartbeats:
         finally:
             if found:
                 await run_in_threadpool(self._forget, found[1])
+                asyncio.get_running_loop().call_later(UNSENT_STAYS, self._leave_the_queue, found[1])
+
+    def _leave_the_queue(self, session: str) -> None:
+        """Forget what gradio's queue keeps of a session, once nothing of it is at work."""
+        at_work = self._queue.pending_event_ids_session.get(session, set()) & self._queue.event_ids_to_events.keys()
+        if at_work:
+            asyncio.get_running_loop().call_later(UNSENT_STAYS, self._leave_the_queue, session)
+            return
+        self._queue.pending_messages_per_session.pop(session, None)
+        self._queue.pending_event_ids_session.pop(session, None)
 
     def _forget(self, session: str) -> None:
         for forget in _FORGETS.get(self.demo, []):

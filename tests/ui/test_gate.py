@@ -8,7 +8,7 @@ import pytest
 
 from medcot.runs.store import RunStore
 from medcot.settings import RunSettings
-from medcot.ui import build_app
+from medcot.ui import build_app, sessions
 from medcot.ui.gate import ROUTES, names_of
 from medcot.ui.serve import Served
 from medcot.ui.sessions import when_closed
@@ -215,6 +215,28 @@ def test_the_words_of_a_closed_tab_are_gone_from_memory_and_in_no_file(served, a
     assert session not in app.state_holder.session_data, "nothing that ends later brings it back"
     assert session not in app.state_holder.time_last_used
     assert [f for f in state.rglob("*") if f.is_file() and "12345678" in f.read_text(errors="replace")] == []
+
+
+def test_of_closed_pages_nothing_stays_in_the_queue_or_in_what_the_page_keeps(served, app, state, monkeypatch):
+    monkeypatch.setattr(sessions, "UNSENT_STAYS", 0.2)
+    run, queue = write_run(RunStore(state / "runs"), RunSettings(), "finished", adapter=True), app._queue
+    kept = (queue.pending_messages_per_session, queue.pending_event_ids_session, app.state_holder.session_data)
+    for number in range(3):
+        session = f"visitor-{number}"
+        with httpx.stream("GET", f"{served.url}/gradio_api/heartbeat/{session}", trust_env=False, timeout=60) as beat:
+            beats = beat.iter_raw()
+            next(beats)
+            ask(served, session, "What suggests gout?", name=run.id)
+            assert all(session in each for each in kept)
+    wait_until(lambda: not any(str(key).startswith("visitor-") for each in kept for key in each))
+    assert not [event for event in queue.event_ids_to_events.values() if event.session_hash.startswith("visitor-")]
+
+
+def test_who_sends_events_without_a_heartbeat_is_not_kept_without_end(served, app):
+    most = app._queue.pending_messages_per_session.max_size
+    for number in range(most + 10):
+        app._queue.pending_event_ids_session[f"stranger-{number}"] = set()
+    assert len(app._queue.pending_event_ids_session) == most
 
 
 def test_a_stranger_who_opens_nothing_but_a_heartbeat_makes_no_session(served, app):
