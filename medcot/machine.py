@@ -72,7 +72,13 @@ def device() -> Device:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     limit = _container_limit()
     total = min(memory.total, limit or memory.total)
-    return Device(gpus(), cores, total / 2**30, min(memory.available, total) / 2**30)
+    return Device(gpus(), cores, total / 2**30, free_memory() / 2**30)
+
+
+def free_memory() -> int:
+    """Bytes that new processes may take here."""
+    available = int(psutil.virtual_memory().available)
+    return min(available, _container_limit() or available)
 
 
 @functools.cache

@@ -161,8 +161,8 @@ answers = []
 for raw, token in json.load(sys.stdin):
     os.environ["HF_TOKEN"] = token
     try:
-        settings, split = preflight.check(build(raw))
-        answers.append({"model": settings.model.revision, "data": settings.data.revision, "train": len(split.train)})
+        settings, told = preflight.check(build(raw))
+        answers.append({"model": settings.model.revision, "data": settings.data.revision, "train": told.train})
     except BadInput as bad:
         answers.append(str(bad))
 print(json.dumps(answers))

@@ -73,13 +73,13 @@ def plan(
     from medcot.workers.protocol import PlanRequest
 
     pairs = o.pairs(overrides, {"training.processes": processes})
-    settings, split = preflight.prepare(lambda: compose(recipe, config, pairs))
+    settings, told = preflight.prepare(lambda: compose(recipe, config, pairs))
     reading = display.working("Reading the data under the model's tokenizer")
     with closing(ServiceClient(runs_dir)) as client, reading as say:
         reply = client.result(PlanRequest(settings=settings), Planned, say)
-    warnings = [note for note in (columns.in_words(split.guessed), *reply.problems) if note]
+    warnings = [note for note in (columns.in_words(told.guessed), *reply.problems) if note]
     if as_json:
-        audit = reply.audit.model_dump() | {"guessed": split.guessed}
+        audit = reply.audit.model_dump() | {"guessed": told.guessed}
         o.emit({"problems": warnings, "audit": audit, "plan": reply.plan.model_dump()})
     else:
         display.plan(reply, warnings)
@@ -111,8 +111,8 @@ def train(
         jobs.resume_training(run)
     else:
         with display.working("Checking settings, model and data"):
-            settings, split = preflight.prepare(lambda: compose(recipe, config, pairs))
-        display.notes([columns.in_words(split.guessed)])
+            settings, told = preflight.prepare(lambda: compose(recipe, config, pairs))
+        display.notes([columns.in_words(told.guessed)])
         run = jobs.start_training(store, settings)
     display.err.print(f"Run {run.id} in {run.path}")
     o.follow_or_exit(run, "Training", run, as_json)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from medcot.errors import BadInput
-from medcot.safety.foreign import LFS_POINTER
+from medcot.safety.foreign import LFS_POINTER, require_plain
 
 Row = dict[str, Any]  # a record as its file holds it
 MOST_UNPACKED = 2_000_000_000  # bytes; a small archive can hold more than a machine's memory
@@ -43,7 +43,8 @@ class BadRow(ValueError):
 
 
 def content(path: Path) -> bytes:
-    """A file's bytes, unpacked if it is gzip. Raises BadInput for other kinds of files, OSError if it is not there."""
+    """A file's bytes, unpacked if it is gzip. Raises BadInput for other kinds, OSError for no plain file."""
+    require_plain(path)
     raw = path.read_bytes()
     if raw.startswith(GZIP):
         raw = _unpacked(path)

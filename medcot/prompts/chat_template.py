@@ -17,12 +17,14 @@ from pydantic import TypeAdapter
 
 from medcot.errors import BadInput, Failure, Problem, first_line
 from medcot.prompts.tags import TAG, TAGS
-from medcot.safety.foreign import in_a_copy, read_json, read_small
+from medcot.safety.foreign import in_a_copy, read_json, read_small, within
 
 # Some templates insert today's date unless one is given; a prompt must not change overnight.
 DATE_STRING = "26 Jul 2024"
 DATE_FORMAT = "%d %b %Y"
 MOST_SECONDS, MOST_BYTES = 20.0, 2**30  # a template takes some milliseconds
+# What looked harmless when it was examined may still be meant for one question.
+RENDER_SECONDS, MOST_ADDED = 10.0, 1_000_000
 OTHER_MODEL = "Choose another model, or set prompt.style=plain."
 QUESTION = 'medcot\'s "question" marker: <1 & 2>\nin two lines'
 ANSWER = "medcot answer marker"
@@ -45,14 +47,19 @@ class ChatTemplate:
         """The messages as text; `ask` opens the assistant's turn. Raises BadInput, where `blamed` says, if it fails."""
         options = {"date_string": self.date, "strftime_now": self._now, **self.switches}
         try:
-            rendered = self.tokenizer.apply_chat_template(
-                list(messages), tokenize=False, add_generation_prompt=ask, **options
-            )
+            with within(RENDER_SECONDS):
+                rendered = str(
+                    self.tokenizer.apply_chat_template(
+                        list(messages), tokenize=False, add_generation_prompt=ask, **options
+                    )
+                )
+            if len(rendered) > MOST_ADDED + sum(len(text) for message in messages for text in message.values()):
+                raise ValueError(f"it adds more than {MOST_ADDED:,} characters")
         except Exception as error:  # a template is a program, and may raise anything
             problem = blamed or Problem("prompt.style", "this model's chat template cannot be used", OTHER_MODEL)
             what = f"{problem.what}: {first_line(error).removesuffix('.')}."
             raise BadInput.of(problem.where, what, problem.fix) from error
-        return str(rendered)
+        return rendered
 
     def _now(self, form: str) -> str:
         """What a template gets that asks the clock."""

@@ -8,7 +8,7 @@ import re
 import signal
 import stat
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +69,33 @@ def visible(value: object) -> str:
     return UNSEEN.sub(lambda found: f"\u2039U+{ord(found[0]):04X}\u203a", str(value).replace("\r\n", "\n"))
 
 
+class Late(Exception):
+    """Something took longer than it may."""
+
+
+@contextlib.contextmanager
+def within(seconds: float) -> Iterator[None]:
+    """Raise Late inside when the time is over, and once a second from then on in case somebody catches it.
+
+    Python gives signals to the main thread alone, also within a long multiplication or search; in another thread there
+    is no limit.
+    """
+    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "setitimer"):
+        yield
+        return
+
+    def end(*_: object) -> None:
+        raise Late(f"it takes more than {seconds:.0f} seconds")
+
+    before = signal.signal(signal.SIGALRM, end)
+    signal.setitimer(signal.ITIMER_REAL, seconds, 1.0)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
 def in_a_copy(work: Callable[[], bytes], *, seconds: float, more_bytes: int) -> bytes | None:
     """What a function returns in a copy of this process; None if it took longer or more memory, or did not end well.
 
@@ -79,7 +106,7 @@ def in_a_copy(work: Callable[[], bytes], *, seconds: float, more_bytes: int) -> 
     reading, writing = os.pipe()
     if not (child := os.fork()):
         with contextlib.suppress(BaseException):
-            _limit_memory(psutil.Process().memory_info().vms + more_bytes)
+            limit_memory(more_bytes)
             with os.fdopen(writing, "wb") as answer:
                 answer.write(work())
         os._exit(0)  # nothing of the original is flushed or ended a second time
@@ -95,8 +122,10 @@ def in_a_copy(work: Callable[[], bytes], *, seconds: float, more_bytes: int) -> 
         os.waitpid(child, 0)
 
 
-def _limit_memory(count: int) -> None:
+def limit_memory(more_bytes: int) -> None:
+    """Let this process take so much memory more than it has, and leave no core file."""
     import resource
 
-    resource.setrlimit(resource.RLIMIT_AS, (count, count))
+    most = psutil.Process().memory_info().vms + more_bytes
+    resource.setrlimit(resource.RLIMIT_AS, (most, most))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

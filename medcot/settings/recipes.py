@@ -18,6 +18,7 @@ from medcot.settings.schema import RunSettings
 
 RECIPES: dict[str, Raw] = tomllib.loads(files("medcot.settings").joinpath("recipes.toml").read_text(encoding="utf-8"))
 MOST_DOTS = 9  # more than the path of any setting has; each is a level to go down
+MOST_VALUE = 1000  # characters of a value that is no text; all texts are quoted
 LARGE_GIB = 7.0  # what the 3B recipes need in 4-bit at 2 x 8 sequences with checkpointing, with room for the driver
 
 
@@ -139,7 +140,11 @@ def _parse_value(path: str, text: str) -> Any:
     kinds = _kinds(path)
     if text in ("", "none") and (not kinds or type(None) in kinds):
         return None
-    if str in kinds and not text.startswith(('"', "'")):
+    is_quoted, is_list = text.startswith(('"', "'")), text.startswith("[") and tuple in kinds
+    if str in kinds and not is_quoted:
+        return text
+    # A value that sets keys of its own, `{a.a.a=1}`, takes time by the square of its length; no setting's value does.
+    if not is_list and ("\n" in text or (len(text) > MOST_VALUE and not is_quoted)):
         return text
     try:
         return tomllib.loads(f"x = {text}")["x"]

@@ -9,6 +9,7 @@ import contextlib
 import os
 import signal
 import subprocess
+import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Literal
 
 from medcot import machine
 from medcot.errors import BadInput, Failure, Problem
-from medcot.evaluation import benchmarks, choice_files
+from medcot.evaluation import choice_files
 from medcot.hub import SETTINGS
 from medcot.machine import child_environment, disk_in_words, write_atomically
 from medcot.runs import liveness
@@ -25,6 +26,7 @@ from medcot.runs.run import Evaluation, Run
 from medcot.runs.store import RunStore
 from medcot.settings import RunSettings
 from medcot.settings.evaluation import KEY_VARIABLE, EvaluationOrder
+from medcot.workers import reading
 
 CHAT = "chat"  # how the service worker calls itself when it holds the slot
 
@@ -75,11 +77,13 @@ def start_evaluation(
         problems.append(Problem("evaluation.processes", what, "Set it to 1, or leave --endpoint out."))
     if problems:
         raise BadInput(problems)
-    wanted, asked = benchmarks.resolved(wanted) if wanted.questions else (wanted, None)
-    with _writing(run.path):
+    with _writing(run.path), tempfile.TemporaryDirectory(dir=run.path, prefix=".") as draft:
+        kept = Path(draft) / choice_files.KEPT
+        if wanted.questions:
+            wanted = reading.questions(wanted, kept)
         evaluation = run.new_evaluation()
-        if asked:
-            write_atomically(evaluation.path / choice_files.KEPT, choice_files.as_lines(asked))
+        if wanted.questions:
+            kept.replace(evaluation.path / choice_files.KEPT)
         write_atomically(evaluation.path / SETTINGS, wanted.model_dump_json(indent=1))
         with evaluation.place():
             _spawn(evaluation, "evaluate", secrets)

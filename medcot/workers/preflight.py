@@ -7,14 +7,16 @@ import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 
-from medcot import data, hub, machine
+from medcot import hub, machine
 from medcot.adapters.base import check_base, local_folder, quantized
 from medcot.errors import BadInput, Problem, collected
 from medcot.machine import has_cuda
 from medcot.settings import STARTER, BadSettings, DataSettings, RunSettings, backend_problem, is_local_data
+from medcot.workers import reading
+from medcot.workers.reading import Preview
 
 
-def prepare(compose: Callable[[], RunSettings]) -> tuple[RunSettings, data.Split]:
+def prepare(compose: Callable[[], RunSettings]) -> tuple[RunSettings, Preview]:
     """Compose settings and check them, even if some values are wrong. Raises BadInput with the problems of both."""
     try:
         settings = compose()
@@ -30,10 +32,10 @@ def prepare(compose: Callable[[], RunSettings]) -> tuple[RunSettings, data.Split
     return check(settings)
 
 
-def check(settings: RunSettings, *, whole: bool = False) -> tuple[RunSettings, data.Split]:
-    """Pin revisions and split the data; `whole` holds out every record. Raises BadInput with all problems."""
+def check(settings: RunSettings, *, whole: bool = False) -> tuple[RunSettings, Preview]:
+    """Pin revisions and check the data; `whole` holds out every record. Raises BadInput with all problems."""
     problems = device_problems(settings)
-    model, records, split = settings.model, settings.data, None
+    model, records, preview = settings.model, settings.data, None
     hub_answers = True
     try:
         model = check_base(settings.model)
@@ -45,21 +47,22 @@ def check(settings: RunSettings, *, whole: bool = False) -> tuple[RunSettings, d
         problems.append(unusable)
     if hub_answers or is_local_data(records.source):
         with collected(problems):
-            records, split = check_data(records, whole=whole)
-    if problems or split is None:
+            records, preview = check_data(records, whole=whole)
+    if problems or preview is None:
         raise BadInput(problems)
-    return settings.model_copy(update={"model": model, "data": records}), split
+    return settings.model_copy(update={"model": model, "data": records}), preview
 
 
-def check_data(records: DataSettings, *, whole: bool = False) -> tuple[DataSettings, data.Split]:
-    """Pin the data's Hub commit, find its columns, split it. Raises BadInput with all problems."""
+def check_data(records: DataSettings, *, whole: bool = False) -> tuple[DataSettings, Preview]:
+    """Pin the data's Hub commit, find its columns, check its records. Raises BadInput with all problems."""
     if not is_local_data(records.source):
         records = hub.pin_data(records)
-    records, split = data.load_fitted(records, whole=whole)
+    found = reading.records(records, whole=whole)
+    records = found.data
     if is_local_data(records.source) and records.source != STARTER:
         # So that the run finds its data again from any folder.
         records = records.model_copy(update={"source": str(Path(records.source).expanduser().resolve())})
-    return records, split
+    return records, found.preview
 
 
 def device_problems(settings: RunSettings) -> list[Problem]:

@@ -59,11 +59,12 @@ def test_a_wrong_name_is_answered_with_the_likely_one(tmp_path):
 def test_the_input_of_alpaca_is_joined_to_its_instruction_and_told(tmp_path, tiny_model):
     row = {"instruction": "Answer as a doctor would.", "rationale": "r", "output": "a"}
     path = write(tmp_path, [{**row, "input": f"Why {i}?"} for i in range(7)] + [{**row, "input": None}])
-    settings, split = preflight.prepare(lambda: build(tiny_raw(tiny_model, path)))
+    settings, told = preflight.prepare(lambda: build(tiny_raw(tiny_model, path)))
+    split = data.load(settings.data)
     assert settings.data.context_column == "input"
     assert [e.question for e in split.held_out[:2]] == [f"Answer as a doctor would.\n\nWhy {i}?" for i in range(2)]
     assert split.train[-1].question == "Answer as a doctor would.", "where there is none, the instruction is whole"
-    assert "the question's context from 'input'" in columns.in_words(split.guessed)
+    assert "the question's context from 'input'" in columns.in_words(told.guessed)
     assert columns.named(settings.data)["context"] == "input"
 
 
@@ -81,9 +82,11 @@ def test_a_context_is_named_rightly_or_refused(tmp_path):
 
 def test_the_guess_is_what_the_run_is_made_with_and_is_told(tmp_path, tiny_model):
     path = write(tmp_path, [{"instruction": f"q{i}", "cot": "r", "output": "a"} for i in range(8)])
-    settings, split = preflight.prepare(lambda: build(tiny_raw(tiny_model, path)))
-    assert split.guessed == {"question": "instruction", "reasoning": "cot", "answer": "output"}
-    assert data.load(settings.data).fingerprint == split.fingerprint
+    settings, told = preflight.prepare(lambda: build(tiny_raw(tiny_model, path)))
+    assert told.guessed == {"question": "instruction", "reasoning": "cot", "answer": "output"}
+    assert (
+        data.load_fitted(build(tiny_raw(tiny_model, path)).data)[1].fingerprint == data.load(settings.data).fingerprint
+    )
 
 
 def test_empty_records_are_refused_or_passed_over_as_the_settings_say(tmp_path):

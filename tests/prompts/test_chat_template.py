@@ -424,3 +424,23 @@ def test_a_template_that_costs_without_end_is_refused_in_words(monkeypatch, cost
         template = "{% if my_reasoning is defined %}" + costs + "{% endif %}" + opening("<think>x</think>")
     with pytest.raises(BadInput, match=r"prompt\.style: this model's chat template"):
         make_contract(PromptSettings(style="chat"), tokenizer_with(template))
+
+
+@pytest.mark.parametrize(
+    ("costs", "words"),
+    [
+        ("{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}", "more than 1 seconds"),
+        ("{{ 9 ** (9 ** 9) }}", "more than 1 seconds"),
+        ("{{ 'a' * 3000000 }}", "adds more than 1,000,000 characters"),
+    ],
+    ids=["loops", "digits", "length"],
+)
+def test_a_template_that_costs_without_end_for_one_question_is_refused_in_words_and_answers_others(
+    monkeypatch, costs, words
+):
+    monkeypatch.setattr("medcot.prompts.chat_template.RENDER_SECONDS", 1.0)
+    tokenizer = tokenizer_with("{% if 'gout' in messages[-1].content %}" + costs + "{% endif %}" + CHATML)
+    contract = make_contract(PromptSettings(style="chat"), tokenizer)
+    with pytest.raises(BadInput, match=rf"prompt\.style: this model's chat template cannot be used: .*{words}"):
+        prompt_text(tokenizer, contract, "What suggests gout?")
+    assert "asthma" in prompt_text(tokenizer, contract, "What suggests asthma?")

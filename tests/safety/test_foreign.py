@@ -1,9 +1,11 @@
 """What comes from elsewhere: run within limits, read if it is small and plain."""
 
+import contextlib
 import os
 import signal
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
@@ -52,3 +54,27 @@ def test_what_is_no_small_plain_file_is_not_read(tmp_path):
             foreign.read_small(tmp_path / name)
     with pytest.raises(OSError, match="no plain file"):
         foreign.require_plain(Path("/dev/zero"))
+
+
+def test_what_takes_too_long_within_this_process_is_ended_even_if_it_holds_on():
+    def work():
+        with foreign.within(0.2):
+            with contextlib.suppress(foreign.Late):
+                9 ** (9**9)
+            time.sleep(60)
+
+    with pytest.raises(foreign.Late, match="more than 0 seconds"):
+        work()
+    with foreign.within(0.2):
+        pass
+    time.sleep(0.4)  # no alarm is left
+
+
+def test_in_another_thread_there_is_no_alarm():
+    def work():
+        with foreign.within(0.1):
+            time.sleep(0.3)
+        return "done"
+
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(work).result() == "done"

@@ -266,3 +266,10 @@ def test_other_data_does_not_keep_the_recipes_configuration_and_revision(tmp_pat
     assert (data.source, data.config, data.revision, data.held_out) == ("own.jsonl", None, None, 100)
     kept = compose("llama-3.2-3b-medical-cot", None, ["data.source=some/other", "data.config=zh"]).data
     assert (kept.config, kept.revision) == ("zh", None)
+
+
+@pytest.mark.parametrize("form", ["{{{}a=1}}", "1\n{}a=1", '"x"\n{}a=1', "[1]\n{}a=1", "[{{{}a=1}}]"])
+def test_a_value_that_is_a_text_of_its_own_costs_no_time(form):
+    value = form.format("a." * 100_000)  # read as TOML, it would take minutes
+    said = problems_of(overrides=[f"training.max_steps={value}"])
+    assert said["training.max_steps"].startswith("must be a whole number")

@@ -17,10 +17,10 @@ def problems_of(raw: dict) -> dict[str, str]:
     return {p.where: f"{p.what} {p.fix}" for p in refused.value.problems}
 
 
-def test_what_is_fine_comes_back_with_its_split(tiny_settings, tiny_model):
-    settings, split = preflight.check(tiny_settings)
+def test_what_is_fine_comes_back_with_its_records(tiny_settings, tiny_model):
+    settings, told = preflight.check(tiny_settings)
     assert settings.model.id == str(tiny_model.resolve())
-    assert (len(split.train), len(split.held_out)) == (12, 4)
+    assert (told.train, told.held_out) == (12, 4)
 
 
 def test_a_relative_model_folder_is_kept_as_a_whole_path(tiny_model, records, monkeypatch):

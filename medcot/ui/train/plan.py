@@ -9,8 +9,8 @@ from typing import Any
 import gradio as gr
 
 from medcot import prompts
-from medcot.data import columns, columns_of, identifiers, uploads
-from medcot.data.examples import Example, Split
+from medcot.data import columns, identifiers, uploads
+from medcot.data.examples import Example
 from medcot.errors import BadInput, WorkerFailed
 from medcot.prompts import tags
 from medcot.runs.pace import Size
@@ -22,9 +22,10 @@ from medcot.ui.guard import login_of, may_act, visitor_may
 from medcot.ui.page import HIDE, LATEST, QUIET, SHOW, UNCHANGED, Page, Updates
 from medcot.ui.train.open_run import Parts
 from medcot.ui.train.start import Start
-from medcot.workers import preflight
+from medcot.workers import preflight, reading
 from medcot.workers.client import ServiceClient
 from medcot.workers.protocol import Loading, PlanRequest, Result, TokensRequest
+from medcot.workers.reading import Preview
 
 UNPLANNED = c.empty("plan")
 PLANNER_SECONDS = 120.0  # a second look soon after the first need not load the libraries again
@@ -59,13 +60,13 @@ class Plan:
     def look(self, *values: Any) -> Iterator[Updates]:
         """Show the data at once, then the audit and the plan as they come."""
         try:
-            settings, split = preflight.prepare(lambda: self.form.settings(values))
+            settings, told = preflight.prepare(lambda: self.form.settings(values))
         except BadInput as bad:
             yield self.start.refused(bad.problems) | self._empty(UNPLANNED)
             return
-        guessed = {f"data.{part}_column": name for part, name in split.guessed.items()}
+        guessed = {f"data.{part}_column": name for part, name in told.guessed.items()}
         # The data is in every update: a page draws only the last of those that come within one frame.
-        always: Updates = {self.problems: "", self.data: preview(settings, split)}
+        always: Updates = {self.problems: "", self.data: preview(settings, told)}
         yield {**self.form.marked([], guessed), **self._empty(c.working("Loading the libraries")), **always}
         try:
             for reply in self.planner.replies(PlanRequest(settings=settings)):
@@ -73,9 +74,8 @@ class Plan:
                     yield {**self._empty(c.working(reply.stage)), **always}
                 elif isinstance(reply, Result):
                     found = Planned.model_validate(reply.value)
-                    size = Size(len(split.train), found.audit.lengths["whole"].mean)
-                    known = self.start.know(values, size)
-                    yield {**self._found(found, columns.in_words(split.guessed)), **always, **known}
+                    known = self.start.know(values, Size(told.train, found.audit.lengths["whole"].mean))
+                    yield {**self._found(found, columns.in_words(told.guessed)), **always, **known}
         except (BadInput, WorkerFailed) as refused:
             yield {**self._empty(""), **always, self.problems: c.refused(refused)}
 
@@ -116,7 +116,8 @@ class Plan:
             sent.unlink(missing_ok=True)  # the page's own copy
         data = DataSettings(source=str(kept))
         try:
-            names, data = columns_of(data)
+            found = reading.columns(data)
+            names, data = found.names, found.data
         except BadInput:  # Check, which follows, says what is wrong with the file
             names = []
         return {self.problems: "", **self.form.with_columns(names, data)}
@@ -127,24 +128,23 @@ class Plan:
         if not may_act(login_of(request)):
             return UNCHANGED
         try:
-            settings, split = preflight.prepare(lambda: self.form.settings(values))
+            settings, told = preflight.prepare(lambda: self.form.settings(values))
         except BadInput as bad:
             return {**self.start.refused(bad.problems), self.data: ""}
-        return {self.problems: "", **self.form.marked([]), self.data: preview(settings, split)}
+        return {self.problems: "", **self.form.marked([]), self.data: preview(settings, told)}
 
 
-PREVIEWED = 3
 TITLES: dict[str, str] = c.TEXTS["plan"]["parts"]
 KINDS: dict[str, str] = c.TEXTS["plan"]["tokens"]
 
 
-def preview(settings: RunSettings, split: Split) -> str:
+def preview(settings: RunSettings, told: Preview) -> str:
     """The first training records, as the conversation that the model sees."""
     named = ", ".join(f"{part} from {column!r}" for part, column in columns.named(settings.data).items())
-    counts = f"{len(split.train)} records to train on, {len(split.held_out)} held out. Columns: {named}."
-    counts += f" Not used, though they hold text: {', '.join(map(repr, split.unused))}." if split.unused else ""
-    guess = c.warnings([g] if (g := columns.in_words(split.guessed)) else [])
-    shown = "".join(_conversation(settings, e, i == 0) for i, e in enumerate(split.train[:PREVIEWED]))
+    counts = f"{told.train} records to train on, {told.held_out} held out. Columns: {named}."
+    counts += f" Not used, though they hold text: {', '.join(map(repr, told.unused))}." if told.unused else ""
+    guess = c.warnings([g] if (g := columns.in_words(told.guessed)) else [])
+    shown = "".join(_conversation(settings, e, i == 0) for i, e in enumerate(told.first))
     return f"<h3>The data</h3>{c.soft(counts)}{guess}{shown}"
 
 

@@ -21,7 +21,7 @@ from medcot.ui.guard import login_of, may_act, refusal, visitor_may
 from medcot.ui.page import LATEST, QUIET, UNCHANGED, Page, Update, Updates
 from medcot.ui.train.cards import Clock, hindrance, off
 from medcot.ui.train.open_run import OpenRun, Parts
-from medcot.workers import jobs, preflight
+from medcot.workers import jobs, preflight, reading
 
 KEYS = {"WANDB_API_KEY": "Weights & Biases key", "HF_TOKEN": "Hugging Face token"}
 COPY = c.from_file("train/copy_command.js")
@@ -204,7 +204,7 @@ class Start:
         """The form as the file has it; the fields stay if the file is wrong."""
         sent = Path(file)
         try:
-            settings = compose(None, sent)
+            settings = reading.settings_of(sent)
             told = TEXTS["loaded"].format(name=sent.name, count=len(changed_settings(settings)), recipe=settings.recipe)
             return {self.problems: c.announced(told), **self.form.filled(settings)}
         except BadInput as bad:
@@ -224,9 +224,9 @@ class Start:
             if last.is_under_way(self.page, filled):
                 note = TEXTS["again"]
             else:
-                settings, split = preflight.prepare(lambda: self.form.settings(filled))
+                settings, told = preflight.prepare(lambda: self.form.settings(filled))
                 run = jobs.start_training(self.page.store, settings, secrets(typed))
-                note, last = columns.in_words(split.guessed), Started(run.id, filled)
+                note, last = columns.in_words(told.guessed), Started(run.id, filled)
         except BadInput as bad:
             return self.refused(bad.problems)
         return {
