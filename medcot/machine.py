@@ -1,5 +1,6 @@
 """This machine: GPUs, cores, memory, disk, and starting a child process on it; without torch."""
 
+import ctypes
 import errno
 import functools
 import hashlib
@@ -108,6 +109,25 @@ def has_cuda() -> bool:
 def no_core_dumps() -> None:
     """Let neither this process nor its children leave a core file: it would hold what was typed, keys too."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+
+
+M_ARENA_MAX = -8  # of mallopt(3)
+
+
+def few_heaps() -> None:
+    """Let all threads of this process share one heap, where its C library is glibc.
+
+    By default each of many threads gets another, whose free parts no other thread uses: the more threads have ever
+    worked at once, the more memory stays.
+    """
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1)
+
+
+def give_memory_back() -> None:
+    """Give what is free within the heap back to the system; glibc does so by itself only at the heap's end."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def open_files(most: int = 65_536) -> int:

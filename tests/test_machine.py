@@ -2,6 +2,7 @@
 
 import signal
 import subprocess
+import sys
 import time
 
 import psutil
@@ -144,3 +145,38 @@ def test_whose_a_connection_is_is_told_while_it_stands(host):
                 assert machine.account_of(address[:2], server) is None, "an end that is closing is not its account's"
     assert machine.account_of(address[:2], server) is None
     assert machine.account_of(("not an address", 1), server) is None
+
+
+_HEAPS = """
+import threading, psutil
+from medcot import machine
+{before}
+started = threading.Barrier(12)
+lists = [[] for _ in range(12)]
+def work(kept):
+    held = [bytearray(700) for _ in range(10_000)]
+    started.wait()
+    kept.append(held.pop())
+threads = [threading.Thread(target=work, args=(kept,)) for kept in lists]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+{after}
+print(psutil.Process().memory_info().rss // 2**20)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's heaps")
+def test_memory_that_many_threads_have_used_goes_back_to_the_system():
+    def left(before, after):
+        done = subprocess.run(
+            [sys.executable, "-c", _HEAPS.format(before=before, after=after)],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return int(done.stdout)
+
+    kept, given_back = left("", ""), left("machine.few_heaps()", "machine.give_memory_back()")
+    assert given_back + 20 < kept

@@ -33,7 +33,7 @@ OPTIONS = ("options", "choices")
 RIGHT = ("answer_idx", "answer_number", "answerkey", "answer", "label")
 PAIRS = (("key", "value"), ("label", "text"))  # an option's letter and text
 _LETTER = r"\(?([A-Z])[.):：、]\s*"
-_AT_LINES, _ANYWHERE = re.compile(rf"^\s*{_LETTER}", re.MULTILINE), re.compile(rf"(?:^|(?<=[\s;,|])){_LETTER}")
+_AT_LINES, _ANYWHERE = re.compile(rf"^[^\S\n]*{_LETTER}", re.MULTILINE), re.compile(rf"(?:^|(?<=[\s;,|])){_LETTER}")
 
 
 @dataclass(frozen=True, slots=True)

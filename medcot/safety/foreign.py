@@ -126,6 +126,8 @@ def limit_memory(more_bytes: int) -> None:
     """Let this process take so much memory more than it has, and leave no core file."""
     import resource
 
-    most = psutil.Process().memory_info().vms + more_bytes
+    most, already = psutil.Process().memory_info().vms + more_bytes, resource.getrlimit(resource.RLIMIT_AS)[1]
+    if already != resource.RLIM_INFINITY:  # it may be lowered and not raised
+        most = min(most, already)
     resource.setrlimit(resource.RLIMIT_AS, (most, most))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

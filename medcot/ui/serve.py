@@ -141,6 +141,7 @@ def serve(options: Options) -> int:
     """Serve the page until Ctrl-C and return the exit code. Workers go on; the model behind Chat ends with the page."""
     machine.escape_unknown_letters()
     machine.no_core_dumps()
+    machine.few_heaps()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # what a container's end sends is a Ctrl-C too
     try:
         runs_dir = RunStore(options.runs_dir).root

@@ -7,6 +7,7 @@ of those that leave together would hold the server up for minutes.
 
 import asyncio
 import re
+import time
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import TypeVar
@@ -17,10 +18,13 @@ from gradio.utils import LRUCache
 from starlette.concurrency import run_in_threadpool
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from medcot.machine import give_memory_back
+
 Kept = TypeVar("Kept")
 Forget = Callable[[str], None]
 MOST_SESSIONS = 500  # for which something is kept
 UNSENT_STAYS = 15.0  # seconds after the end of a page: the streams that read it have ended by then
+BETWEEN_TRIMS = 60.0  # seconds between two times at which the memory of closed pages is given back
 HEARTBEAT = re.compile(r"/gradio_api/heartbeat/([^/]+)")
 _FORGETS: WeakKeyDictionary[gr.Blocks, list[Forget]] = WeakKeyDictionary()
 
@@ -47,6 +51,7 @@ class Heartbeats:
 
     def __init__(self, app: ASGIApp, demo: gr.Blocks):
         self.app, self.demo, self._queue = app, demo, demo._queue
+        self._gave_back = float("-inf")
         # As many as gradio keeps messages for: who sends events without a heartbeat never closes a page.
         self._queue.pending_event_ids_session = LRUCache(self._queue.pending_messages_per_session.max_size)
 
@@ -67,6 +72,9 @@ class Heartbeats:
             return
         self._queue.pending_messages_per_session.pop(session, None)
         self._queue.pending_event_ids_session.pop(session, None)
+        if (now := time.monotonic()) > self._gave_back + BETWEEN_TRIMS:
+            self._gave_back = now
+            asyncio.get_running_loop().run_in_executor(None, give_memory_back)
 
     def _forget(self, session: str) -> None:
         for forget in _FORGETS.get(self.demo, []):

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import resource
 import signal
 import sys
 import time
@@ -78,3 +79,13 @@ def test_in_another_thread_there_is_no_alarm():
 
     with ThreadPoolExecutor(1) as pool:
         assert pool.submit(work).result() == "done"
+
+
+def test_a_limit_that_the_system_has_set_already_is_kept():
+    def work():
+        most = psutil.Process().memory_info().vms + 2**28
+        resource.setrlimit(resource.RLIMIT_AS, (most, most))
+        foreign.limit_memory(2**40)
+        return str(resource.getrlimit(resource.RLIMIT_AS)[0] == most).encode()
+
+    assert foreign.in_a_copy(work, seconds=20.0, more_bytes=2**30) == b"True"
