@@ -120,6 +120,11 @@ def require_right(request: Any) -> None:
         raise gr.Error(refusal(), duration=None, title="Not allowed", print_exception=False)
 
 
+def is_visitor() -> bool:
+    """Whether the request under way is that of somebody who may only read and chat."""
+    return not may_act(login_of(LocalContext.request.get(None)))
+
+
 def refusal() -> str:
     """Why a visitor may not do this, and what the owner can do about it."""
     if "OAUTH_CLIENT_ID" not in os.environ:

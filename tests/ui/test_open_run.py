@@ -2,6 +2,8 @@
 
 import gradio as gr
 import pytest
+from gradio.context import LocalContext
+from starlette.requests import Request
 
 from medcot.runs.events import Progress
 from medcot.runs.job_dir import JobDir
@@ -9,6 +11,7 @@ from medcot.settings import RunSettings
 from medcot.ui.train.open_run import OpenRun, Parts
 from tests.browser.test_states import step
 from tests.fakes import write_run
+from tests.ui.test_guard import login
 
 
 @pytest.fixture
@@ -39,6 +42,19 @@ def test_a_tick_sent_before_the_page_knows_its_run_keeps_the_one_at_work(page, t
     opened = tab.newest()
     assert tab.look(None, opened[tab.mark]) == {}
     assert tab.look(None, "changed")[tab.runs]["value"] == opened[tab.runs]["value"]
+
+
+@pytest.mark.parametrize(("who", "sees"), [("ada", True), ("bob", False), (None, False)])
+def test_a_visitor_of_a_space_sees_no_log(page, tab, monkeypatch, who, sees):
+    monkeypatch.setenv("SPACE_ID", "ada/medcot")
+    run = write_run(page.store, RunSettings(), "failed", log="/home/ada/cache is full")
+    session = {"oauth_info": login(who)} if who else {}
+    asked = LocalContext.request.set(gr.Request(Request({"type": "http", "headers": [], "session": session})))
+    try:
+        shown = tab.open(run.id)[tab.log]
+    finally:
+        LocalContext.request.reset(asked)
+    assert ("/home/ada" in shown, bool(shown)) == (sees, True)
 
 
 def test_an_opened_run_is_shown_and_a_choice_made_meanwhile_stands(page, tab):

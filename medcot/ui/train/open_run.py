@@ -15,13 +15,14 @@ from medcot.runs.snapshot import Listed
 from medcot.ui import components as c
 from medcot.ui.chart import Points, loss_plot, small_plots
 from medcot.ui.components import from_elsewhere
-from medcot.ui.guard import visitor_may
+from medcot.ui.guard import is_visitor, visitor_may
 from medcot.ui.job_reader import Seen
 from medcot.ui.page import HIDE, LATEST, QUIET, Page, Updates, mark, still
 from medcot.ui.train import stages
 from medcot.workers import jobs
 
 RUN, PLAN = "run", "plan"
+NOT_YOURS = c.soft("Those who may train here see it.")  # instead of the log
 LOG_LINES = 30
 
 
@@ -127,7 +128,8 @@ class OpenRun:
             self.plot: loss_plot(*seen.losses, seen.total_steps) if any(seen.losses) or alive else "",
             self.rates: small_plots(rates(seen), seen.total_steps),
             self.samples: samples(seen),
-            self.log: c.log(run.log_tail(LOG_LINES)),
+            # Libraries print paths of this machine, and whatever else.
+            self.log: NOT_YOURS if is_visitor() else c.log(run.log_tail(LOG_LINES)),
             **self._possible(run, status),
         }
 
