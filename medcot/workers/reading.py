@@ -185,6 +185,8 @@ def _ask(request: Request, kind: type[Value], where: str, named: str, seconds: f
 
 def main() -> None:
     """Answer the request of the standard input. Where memory is too small for it, nothing is written."""
+    out = os.fdopen(os.dup(1), "w", encoding="utf-8", errors="replace")  # libraries print what they like
+    os.dup2(2, 1)
     request = REQUEST.validate_json(sys.stdin.read())
     limit_memory(int(sys.argv[1]))
     try:
@@ -193,8 +195,9 @@ def main() -> None:
         return
     except Exception as error:  # noqa: BLE001  # it is raised again for whoever asked
         reply = Reply(failure=Failure.of(error))
-    # JSON of lone surrogates, which names of columns may hold, is no text that another process can read.
-    sys.stdout.write(json.dumps(reply.model_dump(mode="json"), ensure_ascii=False).encode("utf-8", "replace").decode())
+    # Names of columns may hold lone surrogates, which no other process can read.
+    out.write(json.dumps(reply.model_dump(mode="json"), ensure_ascii=False))
+    out.close()
 
 
 if __name__ == "__main__":
