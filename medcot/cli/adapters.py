@@ -4,7 +4,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Annotated
 
-from typer import Argument, Option
+from typer import Argument, Exit, Option
 
 from medcot.cli import options as o
 from medcot.errors import BadInput
@@ -82,20 +82,36 @@ def publish(
 def export(
     adapter: o.AdapterName,
     to: Annotated[Path, Option("--to", metavar="DIR", help="A folder that is not there yet.")],
+    format: Annotated[str, Option("--format", help="merged, gguf (llama.cpp, Ollama) or lora-gguf.")] = "merged",
+    quantize: Annotated[
+        list[str] | None,
+        Option("--quantize", help="With gguf: f16, q8_0 (the default), q4_0 and others; several with commas."),
+    ] = None,
+    questions: Annotated[
+        int, Option(help="So many held-out questions are asked of a GGUF file by llama.cpp; 0 asks none.")
+    ] = 24,
+    max_new_tokens: Annotated[
+        int | None, Option(min=1, max=32_768, help="Budget for each answer; the run's own by default.")
+    ] = None,
     style: o.Style = None,
     base: o.Base = None,
     runs_dir: o.RunsDir = o.DEFAULT_RUNS,
     as_json: o.AsJson = False,
 ) -> None:
-    """Merge an adapter into its base, in 16 bits, and check that it says the same. For llama.cpp, Ollama and others."""
+    """Write base and adapter as one model, or as GGUF for llama.cpp and Ollama, and check that it says the same."""
     from medcot.adapters.open import open_adapter
     from medcot.cli import display
+    from medcot.settings.export import export_order
     from medcot.workers import client
 
+    named = [name for given in quantize or [] for name in given.replace(",", " ").split()]
+    order = export_order(format, named, questions=questions, max_new_tokens=max_new_tokens)
     with display.working("Looking for the adapter") as say:
         found = open_adapter(adapter, o.store(runs_dir), style=style, base=base)
-        made = client.export(runs_dir, found, to, on_stage=say)
-    checked = f"computing in {made.dtype}, it chooses {made.same_tokens} of the {made.tokens} tokens that base"
-    said = f"Checked: {checked} and adapter answer to {made.prompts} questions."
-    size = f"{made.path}  {made.bytes / 2**30:.2f} GiB, {made.dtype}"
-    o.say(as_json, {"adapter": found.name, **made.model_dump(mode="json")}, f"{size}\n{said}")
+        made = client.export(runs_dir, found, to, on_stage=say, order=order)
+    if as_json:
+        o.emit({"adapter": found.name, **made.model_dump(mode="json")})
+    else:
+        display.exported(made)
+    if any(file.refused for file in made.files):
+        raise Exit(o.FAILED)

@@ -23,6 +23,7 @@ from medcot.runs.plan import Audit, Planned
 from medcot.runs.run import Run, duration, size
 from medcot.runs.snapshot import cannot_be_read, listed
 from medcot.safety.foreign import visible
+from medcot.workers.protocol import Exported
 
 T = TypeVar("T")
 
@@ -256,3 +257,27 @@ def _facts(run: Run) -> Iterator[tuple[Part, ...]]:
         scores = f"{summary.headline.label} {', '.join(arms)}"
     yield f"validation loss {changed}" if changed else "", results.lowered(scores) if scores else ""
     yield (cannot_be_read(shown),)
+
+
+def exported(made: Exported) -> None:
+    """Show what an export wrote, what was checked of it, and the commands that run it."""
+    out.print(Text(visible(f"{made.path}  {size(made.bytes)}, {made.dtype}")), soft_wrap=True)
+    if made.prompts:
+        chosen = f"it chooses {made.same_tokens} of the {made.tokens} tokens that base and adapter answer"
+        out.print(f"Merged and checked: computing in {made.dtype}, {chosen} to {made.prompts} questions.")
+    for file in made.files:
+        state = "not kept" if file.refused else size(file.bytes)
+        out.print(Text(visible(f"{file.name}  {state}")), style="bold", soft_wrap=True)
+        if asked := file.asked:
+            same = f"{asked.same_tokens / max(1, asked.tokens):.2%} of {asked.tokens} tokens"
+            out.print(f"  llama.cpp: {same} are those of the exported model, {asked.tokens_per_second:.0f} tokens/s")
+            out.print(f"  {asked.stopped} of {asked.questions} answers end by themselves; {_figures(asked.scores)}")
+            if asked.tuned:
+                out.print(f"  tuned, as evaluated: {_figures(asked.tuned)}")
+    notes(made.notes)
+    for command in made.commands:
+        out.print(Text(f"  {visible(command)}"), style="dim", soft_wrap=True)
+
+
+def _figures(scores: Mapping[str, float]) -> str:
+    return ", ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in scores.items()) or "not scored"

@@ -9,9 +9,11 @@ import gc
 import itertools
 import json
 import math
+import shlex
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -45,13 +47,42 @@ ROOM = 1.1  # of the disk and memory that the figures say
 BYTES_MERGING, BYTES_BESIDE_GPU = 8, 2  # a parameter: float32 twice at the check; a file on its way to and from a GPU
 
 
+@dataclass(frozen=True, slots=True)
+class Merged:
+    """A merged model in a folder, checked: its format, its contract, and how many tokens it still chooses in it."""
+
+    folder: Path
+    dtype: str
+    contract: PromptContract
+    tokenizer: Any
+    device: str  # where it was checked
+    counts: dict[str, int]
+
+    def exported(self, target: Path, **more: Any) -> Exported:
+        """The answer to a request whose files lie in the target now."""
+        size = sum(file.stat().st_size for file in target.iterdir())
+        return Exported(path=str(target), dtype=self.dtype, bytes=size, **self.counts, **more)
+
+
 def export(request: ExportRequest, report: Report) -> Exported:
     """Write the merged model to the target. Raises BadInput for want of room, WorkerFailed if it answers otherwise."""
-    adapter, target, draft = request.adapter, request.target, request.draft
+    with nothing_left(request.draft):
+        merged = merge(request.adapter, request.draft, report)
+        request.draft.rename(request.target)
+    name = request.adapter.name.replace(" ", "-")
+    serve = f"vllm serve {shlex.quote(str(request.target))} --served-model-name {shlex.quote(name)}"
+    return merged.exported(request.target, commands=[serve])
+
+
+def merge(adapter: Adapter, draft: Path, report: Report, *, more_bits: float = 0) -> Merged:
+    """Write the merged model to the draft folder; `more_bits` a number are going to stand beside it on the disk.
+
+    Raises BadInput for want of room, WorkerFailed if it answers otherwise than base and adapter.
+    """
     local = models.resolve(adapter.base, report)
     size = sum(sum(map(math.prod, header(file).values())) for file in sorted(local.path.glob("*.safetensors")))
     device = roomy_device(size)
-    require_room(size, target, device)
+    require_room(size, draft, device, 2 + more_bits / 8)
     require_finite(adapter.path / WEIGHTS)
     report(Progress(stage="Loading base and adapter"))
     base, tokenizer = load(local.path, "float32", device)
@@ -70,21 +101,18 @@ def export(request: ExportRequest, report: Report) -> Exported:
         raise WorkerFailed(f"The merged model does not say what base and adapter say: {difference}. {INSTEAD}")
     merged.generation_config = defaults
     refused = []
-    with nothing_left(draft):
-        for name in formats(merged, local.path):
-            report(Progress(stage=f"Writing in {name}"))
-            write(merged, tokenizer, adapter, contract, draft, name)
-            report(Progress(stage=f"Reading back and asking again in {name}"))
-            same, tokens = same_tokens(load(draft, name, device)[0], asked, wanted), sum(map(len, wanted))
-            gc.collect()
-            if same is not None and same >= AGREEMENT * tokens:
-                draft.rename(target)
-                size = sum(file.stat().st_size for file in target.iterdir())
-                counts = {"prompts": len(asked), "tokens": tokens, "same_tokens": same}
-                return Exported(path=str(target), dtype=name, bytes=size, **counts)
-            broken = "its logits are not finite" if same is None else f"{same} of {tokens} tokens are the same"
-            refused.append(f"in {name} {broken}")
-        raise WorkerFailed(f"The merged model cannot be had in 16 bits: {'; '.join(refused)}. {INSTEAD}")
+    for name in formats(merged, local.path):
+        report(Progress(stage=f"Writing in {name}"))
+        write(merged, tokenizer, adapter, contract, draft, name)
+        report(Progress(stage=f"Reading back and asking again in {name}"))
+        same, tokens = same_tokens(load(draft, name, device)[0], asked, wanted), sum(map(len, wanted))
+        gc.collect()
+        if same is not None and same >= AGREEMENT * tokens:
+            counts = {"prompts": len(asked), "tokens": tokens, "same_tokens": same}
+            return Merged(draft, name, contract, tokenizer, device, counts)
+        broken = "its logits are not finite" if same is None else f"{same} of {tokens} tokens are the same"
+        refused.append(f"in {name} {broken}")
+    raise WorkerFailed(f"The merged model cannot be had in 16 bits: {'; '.join(refused)}. {INSTEAD}")
 
 
 def roomy_device(size: int) -> str:
@@ -93,14 +121,15 @@ def roomy_device(size: int) -> str:
     return "cuda" if roomy else "cpu"
 
 
-def require_room(size: int, target: Path, device: str) -> None:
-    """Raise BadInput if `size` parameters do not fit on the disk, at 2 bytes each, or into this machine's memory."""
+def require_room(size: int, draft: Path, device: str, each: float = 2) -> None:
+    """Raise BadInput if `size` parameters do not fit on the disk, at `each` bytes, or into this machine's memory."""
     a_parameter = BYTES_MERGING if device == "cpu" else BYTES_BESIDE_GPU
-    disk, memory = 2 * size * ROOM / 2**30, a_parameter * size * ROOM / 2**30
-    free_disk, free_memory = shutil.disk_usage(target.parent).free / 2**30, psutil.virtual_memory().available / 2**30
+    disk, memory = each * size * ROOM / 2**30, a_parameter * size * ROOM / 2**30
+    there = next(folder for folder in draft.parents if folder.exists())
+    free_disk, free_memory = shutil.disk_usage(there).free / 2**30, psutil.virtual_memory().available / 2**30
     problems = []
     if free_disk < disk:
-        what = f"{target.parent} has {free_disk:.1f} GiB free, and {disk:.1f} are needed."
+        what = f"{there} has {free_disk:.1f} GiB free, and {disk:.1f} are needed."
         problems.append(Problem("--to", what, "Free some space, or name another disk."))
     if free_memory < memory:
         what = f"{free_memory:.1f} GiB are free, and merging needs {memory:.1f}."

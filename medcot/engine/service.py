@@ -195,10 +195,14 @@ def result_of(request: m.Request, report: Report) -> BaseModel:
             from medcot.engine.train.audit import tokens
 
             return tokens(request.settings, request.record, report)
-        case m.ExportRequest():
+        case m.ExportRequest() if request.order.format == "merged":
             from medcot.engine.export import export
 
             return export(request, report)
+        case m.ExportRequest():
+            from medcot.engine.gguf.export import export as export_gguf
+
+            return export_gguf(request, report)
         case _:
             from medcot.engine.models import torch_device
 

@@ -17,6 +17,7 @@ from medcot import machine
 from medcot.adapters.open import Adapter
 from medcot.errors import DEBUG, BadInput, Problem
 from medcot.machine import child_environment
+from medcot.settings.export import MERGED, ExportOrder
 from medcot.workers import protocol as m
 
 OnStage = Callable[[str], None]
@@ -205,13 +206,15 @@ class ServiceClient:
                 child.kill()
 
 
-def export(runs_dir: Path, adapter: Adapter, target: Path, on_stage: OnStage) -> m.Exported:
-    """Merge an adapter into its base.
+def export(
+    runs_dir: Path, adapter: Adapter, target: Path, on_stage: OnStage, order: ExportOrder = MERGED
+) -> m.Exported:
+    """Merge an adapter into its base, or write it as GGUF.
 
     The target appears whole and checked, or not at all. Raises BadInput if it exists or cannot be written, WorkerFailed
-    if the merged model does not say what base and adapter say.
+    if what was written does not say what base and adapter say.
     """
-    request = m.ExportRequest(adapter=adapter, target=target.expanduser().resolve())
+    request = m.ExportRequest(adapter=adapter, target=target.expanduser().resolve(), order=order)
     if request.target.exists():
         raise BadInput.of("--to", f"{request.target} is there already.", "Name a folder that is not.")
     try:

@@ -15,6 +15,7 @@ from medcot.evaluation.answers import ARMS, Arm, Decoding, Ending, Reply
 from medcot.prompts.contract import Exchange
 from medcot.settings import PromptStyle, RunSettings
 from medcot.settings.evaluation import EndpointSettings
+from medcot.settings.export import MERGED, ExportOrder
 
 _ids = itertools.count(1)
 
@@ -51,11 +52,12 @@ class DeviceRequest(Message):
 
 
 class ExportRequest(Message):
-    """Merge an adapter into its base and write it to a new folder. Answered by Loading..., Result."""
+    """Write an adapter to a new folder, merged into its base or as GGUF. Answered by Loading..., Result."""
 
     type: Literal["export"] = "export"
     adapter: Adapter
     target: Path
+    order: ExportOrder = MERGED
 
     @property
     def draft(self) -> Path:
@@ -76,6 +78,34 @@ class TorchDevice(BaseModel):
         return f"computes in {self.compute_dtype}"
 
 
+class AskedFile(BaseModel):
+    """What llama.cpp answered from a GGUF file, greedily, held against what was exported.
+
+    `same_tokens` are those of its own answers that the exported model chooses too, after the same text.
+    """
+
+    questions: int
+    same_prompts: int  # whose tokens, by the file's own template and tokenizer, are those of the contract
+    tokens: int
+    same_tokens: int
+    same_answers: int  # to the last token
+    stopped: int  # answers that ended by themselves
+    running_on: int  # answers that did not, where the exported model ends by itself
+    tokens_per_second: float
+    scores: dict[str, float] = {}  # of the held-out records among them
+    tuned: dict[str, float] = {}  # the same of tuned, from the run's newest evaluation of these records
+
+
+class GgufFile(BaseModel):
+    """A GGUF file of an export; `refused` says why it was not kept."""
+
+    name: str
+    quantization: str
+    bytes: int
+    asked: AskedFile | None = None
+    refused: str = ""
+
+
 class Exported(BaseModel):
     """The answer to an ExportRequest: how many of the tokens of base and adapter the merged model chooses too."""
 
@@ -85,6 +115,9 @@ class Exported(BaseModel):
     prompts: int
     tokens: int
     same_tokens: int
+    files: list[GgufFile] = []
+    notes: list[str] = []
+    commands: list[str] = []  # that run what was written
 
 
 class LoadRequest(Message):

@@ -1,0 +1,190 @@
+"""An exported file, asked by llama.cpp: the run's held-out questions, greedily, against the model that was exported.
+
+Token by token: the exported model reads each answer that llama.cpp gave, and says at each place what it would have
+chosen. Where an answer runs on to the limit, the exported model gives its own, to know whether it would have stopped.
+"""
+
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from medcot import prompts
+from medcot.adapters.open import Adapter
+from medcot.data import Example as Record
+from medcot.data import starter
+from medcot.engine.gguf.llama import SLOTS, Completion, LlamaServer
+from medcot.engine.models import raw_text, window
+from medcot.errors import BadInput
+from medcot.evaluation import metrics
+from medcot.evaluation.answers import TUNED
+from medcot.evaluation.facts import FIGURES
+from medcot.evaluation.metrics import RecordScore
+from medcot.evaluation.records import HEADLINE, Records
+from medcot.evaluation.rouge import VARIANT, Variant
+from medcot.hub import SETTINGS
+from medcot.prompts.contract import PromptContract, chat_messages
+from medcot.runs.events import Progress, Report
+from medcot.runs.run import Run
+from medcot.settings.evaluation import EvaluationOrder
+from medcot.workers.protocol import AskedFile
+
+LEAST = {"f16": 0.9, "bf16": 0.9, "q8_0": 0.9}  # of the tokens that have to be the exported model's; of others half
+MOST_RUNNING_ON = 0.1  # of the answers may run on where the exported model stops
+SHOWN = (HEADLINE, "reasoning_rouge_l", "format_strict", "truncated", *FIGURES)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a file is asked; `records` are the references of held-out questions, empty for the sample questions."""
+
+    questions: list[str]
+    records: list[Record]
+    variant: Variant = VARIANT
+    tuned: dict[str, float] | None = None
+    note: str = ""
+
+
+def asked_of(adapter: Adapter, most: int) -> Asked:
+    """The run's first held-out questions, or the sample questions for an adapter that is no run's."""
+    samples = Asked([q for _, q in starter.SAMPLE_QUESTIONS][:most], [])
+    run = Run(adapter.path.parent)
+    if not (run.path / SETTINGS).is_file() or run.origin() is not None:
+        return samples
+    settings, plan = run.settings(), run.plan()
+    order = EvaluationOrder.model_validate(settings.evaluation.model_dump())
+    try:
+        measure = Records.open(order, run.path, settings.data, plan.fingerprint if plan else None, False)
+    except BadInput as bad:
+        note = f"The sample questions were asked: the held-out ones cannot be had ({bad.problems[0].what.rstrip('.')})."
+        return Asked(samples.questions, [], note=note)
+    records = measure.held_out[:most]
+    tuned = tuned_scores(run, [e.record for e in records])
+    return Asked([e.question for e in records], records, measure.variant, tuned)
+
+
+def tuned_scores(run: Run, records: Sequence[int]) -> dict[str, float] | None:
+    """Tuned's figures over these records, from the newest greedy evaluation that has them; None if there is none."""
+    for evaluation in run.evaluations():
+        summary = evaluation.summary()
+        if summary is None or summary.measure is not Records or summary.decoding.temperature:
+            continue
+        scored = {e.record: e.arms[TUNED] for e in evaluation.examples()}
+        if scored.keys() >= set(records):
+            return shown([RecordScore.model_validate(scored[number].model_dump()) for number in records])
+    return None
+
+
+def shown(scores: list[RecordScore]) -> dict[str, float]:
+    found = metrics.summarise(scores)
+    return {name: float(found[name]) for name in SHOWN if name in found}
+
+
+class Checker:
+    """Asks files, and holds their answers against one model."""
+
+    def __init__(self, model: Any, tokenizer: Any, contract: PromptContract, asked: Asked, most: int, report: Report):
+        self.model, self.tokenizer, self.contract, self.asked, self.report = model, tokenizer, contract, asked, report
+        self.prompts = [prompts.encode_prompt(tokenizer, contract, question) for question in asked.questions]
+        longest, room = max(map(len, self.prompts)), window(model.config)
+        self.most = min(most, room - longest) if room else most
+        self.context = -(-(longest + self.most + 8) // 256) * 256
+        self.ends = {contract.eos_id, tokenizer.eos_token_id} - {None}
+
+    def ask(self, file: Path, adapter: Path | None = None) -> AskedFile:
+        """Ask a file everything. Raises BadInput if llama.cpp refuses it, WorkerFailed if it ends or takes too long."""
+        self.report(Progress(stage=f"Loading {file.name} in llama.cpp"))
+        with LlamaServer(file, context=self.context, adapter=adapter) as server:
+            same_prompts = sum(self._prompt(server, q) == ids for q, ids in self._each())
+            began, found = time.monotonic(), list[Completion]()
+            with ThreadPoolExecutor(SLOTS) as pool:
+                for answer in pool.map(
+                    lambda ids: server.complete(ids, self.most, self.contract.rules.stops), self.prompts
+                ):
+                    found.append(answer)
+                    stage = f"Asking {file.name} in llama.cpp"
+                    self.report(Progress(stage=stage, done=len(found), total=len(self.prompts)))
+            seconds = time.monotonic() - began
+        return self._compared(found, same_prompts, seconds)
+
+    def _each(self) -> Any:
+        return zip(self.asked.questions, self.prompts, strict=True)
+
+    def _prompt(self, server: LlamaServer, question: str) -> list[int]:
+        """The prompt as the file itself makes it, which knows the contract's system text."""
+        if self.contract.rules.text:
+            return server.tokens(self.contract.rules.shown(question.strip()))
+        return server.tokens(server.prompt(chat_messages(question, None)))
+
+    def _compared(self, found: list[Completion], same_prompts: int, seconds: float) -> AskedFile:
+        tokens = same = same_answers = running_on = 0
+        for number, (prompt, answer) in enumerate(zip(self.prompts, found, strict=True), start=1):
+            self.report(Progress(stage="Comparing token by token", done=number, total=len(found)))
+            equal = self._equal(prompt, answer.tokens)
+            tokens, same = tokens + len(answer.tokens), same + equal
+            same_answers += equal == len(answer.tokens)
+            if answer.ended == "limit" and equal < len(answer.tokens):
+                running_on += self._stops(prompt)
+        return AskedFile(
+            questions=len(found),
+            same_prompts=same_prompts,
+            tokens=tokens,
+            same_tokens=same,
+            same_answers=same_answers,
+            stopped=sum(answer.ended == "finished" for answer in found),
+            running_on=running_on,
+            tokens_per_second=tokens / max(seconds, 1e-6),
+            scores=self._scores(found),
+            tuned=self.asked.tuned or {},
+        )
+
+    @torch.inference_mode()
+    def _equal(self, prompt: list[int], tokens: list[int]) -> int:
+        """How many of an answer's tokens the model itself chooses after the text before."""
+        if not tokens:
+            return 0
+        ids = torch.tensor([prompt + tokens], device=self.model.device)
+        chosen = self.model(ids, logits_to_keep=len(tokens) + 1).logits[0, :-1].argmax(-1).tolist()
+        return sum(one == other for one, other in zip(chosen, tokens, strict=True))
+
+    @torch.inference_mode()
+    def _stops(self, prompt: list[int]) -> bool:
+        """Whether the model's own answer ends by itself."""
+        ids = torch.tensor([prompt], device=self.model.device)
+        options: dict[str, Any] = {"max_new_tokens": self.most, "do_sample": False, "eos_token_id": list(self.ends)}
+        options |= {"pad_token_id": self.tokenizer.pad_token_id, "attention_mask": torch.ones_like(ids)}
+        own = self.model.generate(input_ids=ids, **options)[0, len(prompt) :].tolist()
+        stops, text = self.contract.rules.stops, self.tokenizer.decode(own)
+        return own[-1] in self.ends or any(stop in text for stop in stops)
+
+    def _scores(self, found: list[Completion]) -> dict[str, float]:
+        scored = []
+        for record, answer in zip(self.asked.records, found, strict=False):
+            text = self.text(answer)
+            cut, variant = answer.ended == "limit", self.asked.variant
+            given = record.reasoning, record.answer
+            scored.append(metrics.score(text, *given, truncated=cut, variant=variant, facts=record.facts))
+        return shown(scored) if scored else {}
+
+    def text(self, answer: Completion) -> str:
+        """An answer as a reader has it: after the tag that the prompt opened, without the token that ended it."""
+        return self.contract.opened + raw_text(self.tokenizer, [t for t in answer.tokens if t not in self.ends])
+
+
+def verdict(asked: AskedFile, quantization: str) -> str:
+    """Why a file is not kept; empty if it is."""
+    if asked.same_prompts < asked.questions:
+        other = asked.questions - asked.same_prompts
+        return f"its template or tokenizer makes {other} of {asked.questions} prompts other than the contract's"
+    least = LEAST.get(quantization, 0.5)
+    if asked.same_tokens < least * asked.tokens:
+        return (
+            f"only {asked.same_tokens} of {asked.tokens} tokens are those of the exported model (at least {least:.0%})"
+        )
+    if asked.running_on > MOST_RUNNING_ON * asked.questions:
+        return f"{asked.running_on} of {asked.questions} answers run on where the exported model stops"
+    return ""

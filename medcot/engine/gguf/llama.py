@@ -1,0 +1,154 @@
+"""A GGUF file run by llama.cpp, through the optional `xllamacpp`: started in a child process, asked over HTTP.
+
+The child listens on this machine alone and answers to a key that is made for it. It is waited for with deadlines, and
+ended with whoever started it.
+"""
+
+import queue
+import secrets
+import subprocess
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+
+from medcot import machine
+from medcot.engine.gguf.server import Order, Started
+from medcot.errors import BadInput, WorkerFailed, first_line
+from medcot.evaluation.answers import Ending
+from medcot.prompts.contract import PromptContract
+from medcot.settings.export import can_run_files
+
+MODULE = "medcot.engine.gguf.server"
+LOAD_SECONDS, ANSWER_SECONDS = 600.0, 1800.0
+SLOTS = 4  # answers at once
+INSTALL = "Install it: pip install 'medcot[export]'"
+LONGEST_TEXT = 1_000_000  # characters of a contract
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """What followed a prompt, as token ids; the token that ended it is not among them."""
+
+    tokens: list[int]
+    ended: Ending
+    seconds: float
+
+
+class LlamaServer:
+    """One GGUF file, loaded. Close it when done; safe to use from several threads."""
+
+    def __init__(self, file: Path, *, context: int, slots: int = SLOTS, adapter: Path | None = None):
+        """Raises BadInput without the library, or if llama.cpp refuses the file; WorkerFailed if it takes too long."""
+        require_llama()
+        self.file, self.key = file, secrets.token_urlsafe(24)
+        cores = machine.device().cores
+        order = Order(file=file, adapter=adapter, key=self.key, context=context, slots=slots, threads=cores)
+        pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+        self._child = machine.spawn(MODULE, **pipes, encoding="utf-8", env=machine.child_environment())
+        try:
+            self.address = self._started(order)
+        except BaseException:
+            self._child.kill()
+            raise
+        self._http = httpx.Client(
+            base_url=self.address,
+            headers={"Authorization": f"Bearer {self.key}"},
+            timeout=httpx.Timeout(ANSWER_SECONDS, connect=10.0),
+            trust_env=False,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._http.close()
+        if self._child.stdin:
+            self._child.stdin.close()
+        try:
+            self._child.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            self._child.kill()
+            self._child.wait()
+
+    def _started(self, order: Order) -> str:
+        assert self._child.stdin
+        try:
+            self._child.stdin.write(order.model_dump_json() + "\n")
+            self._child.stdin.flush()
+        except BrokenPipeError:
+            pass  # its end is told below
+        lines: queue.Queue[str] = queue.Queue()
+        assert self._child.stdout
+        threading.Thread(target=lambda out: lines.put(out.readline()), args=(self._child.stdout,), daemon=True).start()
+        try:
+            line = lines.get(timeout=LOAD_SECONDS)
+        except queue.Empty:
+            raise WorkerFailed(f"llama.cpp did not load {self.file.name} within {LOAD_SECONDS:.0f} seconds.") from None
+        said = Started.model_validate_json(line) if line else Started(problem="it ended without a word")
+        if said.address:
+            return said.address
+        what = f"is not loaded by llama.cpp: {said.problem.rstrip('. ')}."
+        raise BadInput.of(str(self.file), what, "Export it again, or use a newer xllamacpp.")
+
+    def _asked(self, path: str, body: dict[str, Any]) -> Any:
+        try:
+            response = self._http.post(path, json=body)
+            response.raise_for_status()
+            return response.json()
+        except httpx.HTTPStatusError as error:
+            raise WorkerFailed(f"llama.cpp refused a question: {error.response.text[:300]}") from None
+        except (httpx.HTTPError, ValueError) as error:
+            raise WorkerFailed(f"llama.cpp ended while it was asked ({first_line(error)}).") from None
+
+    def tokens(self, text: str) -> list[int]:
+        """The ids of a prompt's text, in which names of special tokens are these tokens."""
+        found = self._asked("/tokenize", {"content": text, "add_special": True, "parse_special": True})
+        return list(found["tokens"])
+
+    def prompt(self, messages: list[dict[str, str]]) -> str:
+        """The messages under the template in the file."""
+        return str(self._asked("/apply-template", {"messages": messages})["prompt"])
+
+    def complete(self, prompt: list[int], most: int, stops: tuple[str, ...] = ()) -> Completion:
+        """The most likely tokens after a prompt."""
+        greedy = {"temperature": 0, "repeat_penalty": 1.0, "cache_prompt": False}
+        body = {"prompt": prompt, "n_predict": most, "return_tokens": True, "stop": list(stops), **greedy}
+        found = self._asked("/completion", body)
+        ended: Ending = "limit" if found.get("stop_type") == "limit" else "finished"
+        seconds = float((found.get("timings") or {}).get("predicted_ms") or 0.0) / 1000
+        return Completion(list(found["tokens"]), ended, seconds)
+
+
+def require_llama() -> None:
+    """Raise BadInput without the library that runs GGUF files."""
+    if not can_run_files():
+        raise BadInput.of("xllamacpp", "is not installed, and llama.cpp runs GGUF files through it.", INSTALL)
+
+
+def contract_in(file: Path) -> PromptContract | None:
+    """The contract that a GGUF file of medcot carries; None if it has none. Raises BadInput for no GGUF file."""
+    import gguf
+
+    from medcot.engine.gguf.writer import CONTRACT_KEY
+
+    fix = "Use a file of `medcot export --format gguf`."
+    try:
+        field = gguf.GGUFReader(file).get_field(CONTRACT_KEY)
+        text = field.contents() if field else None
+    except (OSError, ValueError, LookupError, MemoryError, OverflowError) as error:
+        raise BadInput.of(str(file), f"is no GGUF file that can be read: {first_line(error)}.", fix) from None
+    if text is None:
+        return None
+    try:
+        return PromptContract.model_validate_json(str(text)[:LONGEST_TEXT])
+    except ValueError as error:
+        raise BadInput.of(
+            str(file), f"carries a prompt contract that cannot be read: {first_line(error)}.", fix
+        ) from None

@@ -1,0 +1,203 @@
+"""A run exported as GGUF: asked by llama.cpp, held against the merged model, whole or not there at all."""
+
+import json
+import shutil
+
+import pytest
+
+from medcot.adapters.open import of_run
+from medcot.engine.gguf import check
+from medcot.errors import BadInput, WorkerFailed
+from medcot.settings import ModelSettings, PromptSettings, build
+from medcot.settings.export import export_order
+from medcot.workers.protocol import AskedFile, ExportRequest
+from tests import families
+from tests.conftest import tiny_raw, write_records
+from tests.engine_tools import changed, train
+from tests.faults.tools import fill, mounted
+
+
+@pytest.fixture(scope="module")
+def adapter(tmp_path_factory, tiny_model):
+    folder = tmp_path_factory.mktemp("gguf")
+    settings = build(tiny_raw(tiny_model, write_records(folder / "records.jsonl")))
+    return of_run(train(folder / "runs", changed(settings, "training", max_steps=25)))
+
+
+def exported(adapter, target, *quantize, format="gguf", report=lambda event: None, **more):
+    from medcot.engine.gguf.export import export
+
+    order = export_order(format, quantize, **{"max_new_tokens": 24, **more})
+    return export(ExportRequest(adapter=adapter, target=target, order=order), report)
+
+
+def test_the_file_is_asked_the_held_out_questions_and_says_so(adapter, tmp_path):
+    made = exported(adapter, tmp_path / "shipped", "f16", "q8_0")
+    names = {p.name for p in (tmp_path / "shipped").iterdir()}
+    files = {f"{adapter.name}-F16.gguf", f"{adapter.name}-Q8_0.gguf"}
+    assert names == {*files, "Modelfile", "README.md", "prompt_contract.json"}
+    assert [p.name for p in tmp_path.iterdir()] == ["shipped"], "nothing is left beside it"
+    for file in made.files:
+        asked = file.asked
+        assert asked.same_prompts == asked.questions > 2
+        assert asked.tokens > 24
+        assert asked.same_tokens >= 0.97 * asked.tokens
+        assert asked.running_on == 0
+        assert 0 <= asked.scores["answer_rouge_l"] <= 1
+        assert file.refused == ""
+    readme = (tmp_path / "shipped" / "README.md").read_text()
+    share = made.files[0].asked.same_tokens / made.files[0].asked.tokens
+    assert f"| tokens that the exported model chooses too | {share:.2%}" in readme
+    assert "ollama create" in readme
+    assert f"FROM ./{adapter.name}-Q8_0.gguf" in (tmp_path / "shipped" / "Modelfile").read_text()
+    assert made.commands[0] == f"cd {tmp_path / 'shipped'}"
+
+
+def test_the_contract_travels_in_the_file(adapter, tmp_path):
+    from medcot.engine.gguf.llama import contract_in
+
+    made = exported(adapter, tmp_path / "shipped", questions=0)
+    assert contract_in(tmp_path / "shipped" / made.files[0].name) == adapter.contract
+    assert made.files[0].asked is None
+    assert "llama.cpp was not asked: no questions were wanted" in (tmp_path / "shipped" / "README.md").read_text()
+
+
+def test_without_the_extra_the_file_is_written_and_said_to_be_unasked(adapter, tmp_path, monkeypatch):
+    monkeypatch.setattr("medcot.engine.gguf.export.can_run_files", lambda: False)
+    made = exported(adapter, tmp_path / "shipped", "q8_0")
+    assert any("llama.cpp was not asked: the package xllamacpp is not installed" in note for note in made.notes)
+    assert (tmp_path / "shipped" / made.files[0].name).is_file()
+
+
+def test_the_adapter_alone_says_on_its_base_what_tuned_says(adapter, tmp_path):
+    made = exported(adapter, tmp_path / "shipped", format="lora-gguf")
+    names = {p.name for p in (tmp_path / "shipped").iterdir()}
+    assert names == {f"{adapter.name}-LoRA.gguf", "Modelfile", "README.md", "prompt_contract.json"}
+    asked = made.files[0].asked
+    assert asked.same_tokens >= 0.97 * asked.tokens > 20
+    modelfile = (tmp_path / "shipped" / "Modelfile").read_text()
+    assert modelfile.startswith(f"FROM ./base.gguf\nADAPTER ./{adapter.name}-LoRA.gguf\n")
+
+
+@pytest.mark.parametrize("name", ["gemma3_text", "phi3"])
+def test_an_adapter_of_any_ranks_and_scales(tmp_path, name):
+    """Scales of its own by layer, which one alpha in the file does not say, and layers that are joined."""
+    base = families.build(name, tmp_path / "base")
+    targets = families.FAMILIES[name][1]
+    more = {"rank_pattern": {targets[0]: 2}, "alpha_pattern": {targets[-1]: 16}, "use_rslora": True}
+    path = families.adapter(base, targets, tmp_path / "adapter", **more)
+    from medcot.adapters.open import Adapter
+
+    adapter = Adapter(name="mine", path=path, base=ModelSettings(id=str(base)), prompt=PromptSettings())
+    made = exported(adapter, tmp_path / "shipped", format="lora-gguf")
+    asked = made.files[0].asked
+    assert (asked.questions, asked.scores) == (3, {})
+    assert asked.same_tokens >= 0.95 * asked.tokens
+
+
+def asked(**values):
+    usual = {"questions": 24, "same_prompts": 24, "tokens": 1000, "same_tokens": 990, "same_answers": 20}
+    return AskedFile(**{**usual, "stopped": 24, "running_on": 0, "tokens_per_second": 9.0, **values})
+
+
+@pytest.mark.parametrize(
+    ("values", "quantization", "words"),
+    [
+        ({}, "q8_0", ""),
+        ({"same_tokens": 899}, "q8_0", "only 899 of 1000 tokens are those of the exported model"),
+        ({"same_tokens": 600}, "q4_0", ""),
+        ({"same_tokens": 499}, "q4_0", "only 499"),
+        ({"running_on": 3}, "q4_0", "3 of 24 answers run on where the exported model stops"),
+        ({"same_prompts": 23}, "f16", "makes 1 of 24 prompts other than the contract's"),
+    ],
+)
+def test_a_file_that_babbles_is_not_good(values, quantization, words):
+    said = check.verdict(asked(**values), quantization)
+    assert words in said if words else said == ""
+
+
+def test_a_file_that_is_not_good_is_removed_and_the_others_are_kept(adapter, tmp_path, monkeypatch):
+    monkeypatch.setattr("medcot.engine.gguf.export.verdict", lambda asked, name: "babbles" if name == "q4_0" else "")
+    made = exported(adapter, tmp_path / "shipped", "q8_0", "q4_0", questions=2)
+    assert [file.refused for file in made.files] == ["", "babbles"]
+    assert [p.name for p in (tmp_path / "shipped").glob("*.gguf")] == [f"{adapter.name}-Q8_0.gguf"]
+    assert "Q4_0.gguf was not kept: babbles." in (tmp_path / "shipped" / "README.md").read_text()
+    assert "Q8_0.gguf" in (tmp_path / "shipped" / "Modelfile").read_text().splitlines()[0]
+
+
+def test_where_no_file_is_good_nothing_is_kept(adapter, tmp_path, monkeypatch):
+    monkeypatch.setattr("medcot.engine.gguf.check.LEAST", {"q8_0": 1.1})
+    with pytest.raises(WorkerFailed, match=r"No file says what was measured. q8_0: only"):
+        exported(adapter, tmp_path / "shipped", questions=2)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_quantization_that_needs_llama_cpps_tool_is_refused_without_it(adapter, tmp_path, monkeypatch):
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    with pytest.raises(BadInput, match=r"q4_k_m: made by llama.cpp's own llama-quantize, which is not on"):
+        exported(adapter, tmp_path / "shipped", "q4_k_m")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_llama_cpps_tool_makes_the_file_of_the_16_bit_one(adapter, tmp_path, monkeypatch):
+    """A stand-in for the tool that copies: that it is called rightly, and the 16-bit file is taken away."""
+    tool = tmp_path / "bin" / "llama-quantize"
+    tool.parent.mkdir()
+    tool.write_text('#!/bin/sh\necho "$3" >> "$(dirname "$0")/asked"\ncp "$1" "$2"\n')
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tool.parent), prepend=":")
+    exported(adapter, tmp_path / "shipped", "q4_k_m", questions=0)
+    assert (tool.parent / "asked").read_text() == "Q4_K_M\n"
+    assert [p.name for p in (tmp_path / "shipped").glob("*.gguf")] == [f"{adapter.name}-Q4_K_M.gguf"]
+    tool.write_text("#!/bin/sh\necho out of luck >&2\nexit 3\n")
+    with pytest.raises(WorkerFailed, match="llama-quantize failed: out of luck"):
+        exported(adapter, tmp_path / "again", "q4_k_m", questions=0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("gguff", ()), "--format: 'gguff' is none"),
+        (("gguf", ("q8_0", "q9", "Q4_0")), "--quantize: 'q9' is none"),
+        (("merged", ("q8_0",)), "--quantize: belongs to --format gguf"),
+        (("gguf", ("",)), "--quantize: '' is none"),
+    ],
+)
+def test_what_is_no_format_is_refused(arguments, words):
+    with pytest.raises(BadInput, match=words):
+        export_order(*arguments)
+    assert export_order("gguf").quantize == ("q8_0",)
+    assert export_order("gguf", ["F16", "f16"]).quantize == ("f16",)
+
+
+def test_another_family_is_refused_before_anything_is_merged(tmp_path):
+    from medcot.adapters.open import Adapter
+
+    base = families.build("gpt2", tmp_path / "base")
+    path = families.adapter(base, families.FAMILIES["gpt2"][1], tmp_path / "adapter")
+    adapter, stages = Adapter(name="x", path=path, base=ModelSettings(id=str(base)), prompt=PromptSettings()), []
+    with pytest.raises(BadInput, match="family gpt2 are not written as GGUF"):
+        exported(adapter, tmp_path / "shipped", report=lambda event: stages.append(event.stage))
+    assert not [stage for stage in stages if "Merging" in stage]
+    assert {p.name for p in tmp_path.iterdir()} == {"base", "adapter"}
+
+
+def test_a_disk_that_fills_while_it_is_written_is_said_and_nothing_is_left(adapter, tmp_path):
+    def report(event):
+        if event.stage.startswith("Writing") and ".gguf" in event.stage and not list(disk.glob("filler")):
+            fill(disk, 16_384)
+
+    for disk in mounted(tmp_path / "disk", "size=3m"):
+        with pytest.raises(BadInput, match="the disk is full; nothing was left there"):
+            exported(adapter, disk / "shipped", "f16", questions=0, report=report)
+        assert [p.name for p in disk.iterdir()] == ["filler"]
+
+
+def test_a_draft_that_a_killed_export_left_is_replaced(adapter, tmp_path):
+    draft = tmp_path / ".shipped.part"
+    (draft / "merged").mkdir(parents=True)
+    (draft / "half.gguf").write_bytes(b"half")
+    exported(adapter, tmp_path / "shipped", questions=0)
+    assert [p.name for p in tmp_path.iterdir()] == ["shipped"]
+    assert not (tmp_path / "shipped" / "half.gguf").exists()
+    assert json.loads((tmp_path / "shipped" / "prompt_contract.json").read_text())["style"] == "chat"
