@@ -2,12 +2,15 @@
 
 from contextlib import closing
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from typer import Argument, Exit, Option
 
 from medcot.cli import options as o
-from medcot.errors import BadInput
+from medcot.errors import BadInput, Problem
+
+if TYPE_CHECKING:
+    from medcot.settings.evaluation import EndpointSettings
 
 
 def ask(
@@ -21,12 +24,14 @@ def ask(
     runs_dir: o.RunsDir = o.DEFAULT_RUNS,
     as_json: o.AsJson = False,
 ) -> None:
-    """Ask base and tuned the same question. Nothing of it is kept."""
+    """Ask base and tuned the same question, or a GGUF file of `medcot export`. Nothing of it is kept."""
     from medcot import safety
     from medcot.adapters.open import open_adapter
     from medcot.cli import display
+    from medcot.evaluation.answers import Reply
+    from medcot.settings.export import is_file
     from medcot.workers.client import ServiceClient
-    from medcot.workers.protocol import Answered, AskRequest, LoadRequest
+    from medcot.workers.protocol import Answered, AskFileRequest, AskRequest, LoadRequest
 
     if not question.strip():
         raise BadInput.of("question", "is empty.", "Put it in quotes.")
@@ -34,6 +39,16 @@ def ask(
         raise BadInput(long)
     emergency = safety.notice(question)
     display.alarm(emergency)
+    if is_file(adapter):
+        with display.working("Starting llama.cpp") as say, closing(ServiceClient(runs_dir)) as client:
+            asked = AskFileRequest(file=Path(adapter), question=question, max_new_tokens=max_new_tokens or 512)
+            reply = client.result(asked, Reply, say)
+        if as_json:
+            o.emit({"question": question, "emergency": emergency, "file": reply.whole()})
+            return
+        display.answers(question, {"file": reply})
+        display.out.print("For research only: not for care.", style="dim")
+        return
     with display.working("Looking for the adapter") as say:
         found = open_adapter(adapter, o.store(runs_dir), style=style, base=base)
         budget = max_new_tokens or found.max_new_tokens
@@ -81,14 +96,18 @@ def publish(
 
 def export(
     adapter: o.AdapterName,
-    to: Annotated[Path, Option("--to", metavar="DIR", help="A folder that is not there yet.")],
+    to: Annotated[Path | None, Option("--to", metavar="DIR", help="A folder that is not there yet.")] = None,
     format: Annotated[str, Option("--format", help="merged, gguf (llama.cpp, Ollama) or lora-gguf.")] = "merged",
     quantize: Annotated[
         list[str] | None,
         Option("--quantize", help="With gguf: f16, q8_0 (the default), q4_0 and others; several with commas."),
     ] = None,
+    check: Annotated[
+        str | None, Option("--check", metavar="URL", help="Ask a server that it was deployed on; nothing is written.")
+    ] = None,
+    model: Annotated[str | None, Option("--model", help="With --check: what the server calls it.")] = None,
     questions: Annotated[
-        int, Option(help="So many held-out questions are asked of a GGUF file by llama.cpp; 0 asks none.")
+        int, Option(help="So many held-out questions are asked, of a GGUF file by llama.cpp; 0 asks none.")
     ] = 24,
     max_new_tokens: Annotated[
         int | None, Option(min=1, max=32_768, help="Budget for each answer; the run's own by default.")
@@ -98,7 +117,10 @@ def export(
     runs_dir: o.RunsDir = o.DEFAULT_RUNS,
     as_json: o.AsJson = False,
 ) -> None:
-    """Write base and adapter as one model, or as GGUF for llama.cpp and Ollama, and check that it says the same."""
+    """Write base and adapter as one model, or as GGUF for llama.cpp and Ollama, and check that it says the same.
+
+    With --check: ask a server the run's held-out questions, and hold the answers against tuned's own.
+    """
     from medcot.adapters.open import open_adapter
     from medcot.cli import display
     from medcot.settings.export import export_order
@@ -106,12 +128,42 @@ def export(
 
     named = [name for given in quantize or [] for name in given.replace(",", " ").split()]
     order = export_order(format, named, questions=questions, max_new_tokens=max_new_tokens)
+    server = _server(check, model, to)
     with display.working("Looking for the adapter") as say:
         found = open_adapter(adapter, o.store(runs_dir), style=style, base=base)
-        made = client.export(runs_dir, found, to, on_stage=say, order=order)
+        if server:
+            said = client.check(runs_dir, found, server, say, order)
+        else:
+            assert to
+            made = client.export(runs_dir, found, to, on_stage=say, order=order)
     if as_json:
-        o.emit({"adapter": found.name, **made.model_dump(mode="json")})
+        o.emit({"adapter": found.name, **(said if server else made).model_dump(mode="json")})
+    elif server:
+        display.checked(said)
     else:
         display.exported(made)
-    if any(file.refused for file in made.files):
+    if said.problem if server else any(file.refused for file in made.files):
         raise Exit(o.FAILED)
+
+
+def _server(url: str | None, model: str | None, to: Path | None) -> "EndpointSettings | None":
+    """The server that --check names; None where a folder is to be written. Raises BadInput unless it is one of them."""
+    from pydantic import ValidationError
+
+    from medcot.settings import message_of
+    from medcot.settings.evaluation import EndpointSettings
+
+    checks = [
+        (not url and not to, "--to", "is missing.", "Name a folder that is not there yet: --to DIR"),
+        (url and to, "--check", "cannot be combined with --to.", "Give one of the two."),
+        (url and not model, "--model", "is missing.", "Say what the server calls it: --model NAME"),
+        (model and not url, "--model", "belongs to --check.", "Leave it out."),
+    ]
+    if wrong := [Problem(*problem) for holds, *problem in checks if holds]:
+        raise BadInput(wrong)
+    if not url:
+        return None
+    try:
+        return EndpointSettings.model_validate({"url": url, "base": model, "tuned": model, "concurrency": 4})
+    except ValidationError as error:
+        raise BadInput([Problem("--check", f"{message_of(e)}.") for e in error.errors()]) from None

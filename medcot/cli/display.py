@@ -23,7 +23,7 @@ from medcot.runs.plan import Audit, Planned
 from medcot.runs.run import Run, duration, size
 from medcot.runs.snapshot import cannot_be_read, listed
 from medcot.safety.foreign import visible
-from medcot.workers.protocol import Exported
+from medcot.workers.protocol import CheckedServer, Exported
 
 T = TypeVar("T")
 
@@ -160,10 +160,10 @@ def _fits(table: Table) -> bool:
 
 
 def answers(question: str, arms: Mapping[str, Shown | Reply]) -> None:
-    """Show both outputs of a question, reasoning apart from answer."""
+    """Show base's and tuned's output of a question, or that of the one arm there is, reasoning apart from answer."""
     out.print()
     out.print(question, style="bold")
-    for arm in ARMS:
+    for arm in [arm for arm in ARMS if arm in arms] or arms:
         shown = arms[arm]
         parts = [assembled((shown.reasoning, "dim"))] if shown.reasoning else []
         parts.append(assembled(shown.answer) if shown.answer else Text("(no answer)", "dim"))
@@ -277,6 +277,20 @@ def exported(made: Exported) -> None:
     notes(made.notes)
     for command in made.commands:
         out.print(Text(f"  {visible(command)}"), style="dim", soft_wrap=True)
+
+
+def checked(found: CheckedServer) -> None:
+    """Show what a server answered beside tuned's own answers."""
+    asked = f"{found.questions} questions were asked of {found.model} at {found.url}"
+    out.print(Text(visible(f"{asked}, {found.tokens_per_second:.0f} tokens/s")), soft_wrap=True)
+    out.print(f"{found.stopped} answers end by themselves; {_figures(found.scores)}")
+    if found.tuned:
+        out.print(f"tuned, as evaluated: {_figures(found.tuned)}")
+        alike = f"{found.same_answers} answers are tuned's letter by letter"
+        out.print(f"{alike}; {found.same_begun:.0%} of tuned's letters come before the first that differs")
+    notes(found.notes)
+    if found.problem:
+        marked("x", "red", f"Not what was measured: {found.problem}.")
 
 
 def _figures(scores: Mapping[str, float]) -> str:

@@ -65,7 +65,7 @@ def evaluate(
     ] = None,
     arms: Annotated[
         list[str] | None,
-        Option("--arm", help="One more adapter: a run, folder, Hub id, checkpoint-N or 'checkpoints'; repeatable."),
+        Option("--arm", help="One more: a run, folder, Hub id, checkpoint-N, 'checkpoints' or GGUF file; repeatable."),
     ] = None,
     processes: o.Processes = None,
     force: Annotated[bool, Option("--force", help="Go on though the prompt contract does not match.")] = False,
@@ -93,12 +93,14 @@ def evaluate(
     With --adapter: an adapter from elsewhere, on --data or --questions; --set takes data.* settings too.
     """
     from medcot.cli import display
+    from medcot.settings.export import is_file
     from medcot.settings.recipes import override
     from medcot.workers import adopt, jobs
 
     pairs = o.pairs(overrides, {"evaluation.processes": processes})
     server = (endpoint, base_model, tuned_model)
-    order = partial(_order, server=server, questions=questions, adapters=arms or [], force=force)
+    further = [str(Path(arm).expanduser().resolve()) if is_file(arm) else arm for arm in arms or []]
+    order = partial(_order, server=server, questions=questions, adapters=further, force=force)
     store = o.store(runs_dir)
     _require_agreement(run, resume, adapter, style or base, data, questions)
     if adapter:

@@ -2,14 +2,13 @@
 
 import json
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
-from medcot.adapters.open import Adapter
 from medcot.engine import distributed
 from medcot.errors import BadInput
 from medcot.evaluation import answers
 from medcot.evaluation.answers import Answer, Example, Question
 from medcot.evaluation.measure import Measure
-from medcot.hub import WEIGHTS
 from medcot.machine import sha256_of, write_atomically
 from medcot.runs.events import RecordDone, Report, Sample
 from medcot.runs.run import Evaluation
@@ -26,21 +25,22 @@ class AnswerLog:
     """
 
     def __init__(
-        self, job: Evaluation, measure: Measure, main: tuple[str, ...], adapters: Mapping[str, Adapter], report: Report
+        self, job: Evaluation, measure: Measure, main: tuple[str, ...], weights: Mapping[str, Path], report: Report
     ):
+        """Take the file of weights of each arm but base."""
         self._job, self._measure, self._main, self._report = job, measure, main, report
-        self.arms = (*main, *(arm for arm in adapters if arm not in main))
+        self.arms = (*main, *(arm for arm in weights if arm not in main))
         self._questions = {(q.kind, q.number): q for q in measure.questions}
-        self._require_same_inputs(adapters)
+        self._require_same_inputs(weights)
         self.done = {a.key: a for a in job.answers() if (a.kind, a.number) in self._questions}
         if distributed.is_main_process():  # rewritten, without a line that was cut off
             job.write_lines("answers", list(self.done.values()))
             job.write_lines("examples", self.examples())
             job.write_lines("samples", self.samples())
 
-    def _require_same_inputs(self, adapters: Mapping[str, Adapter]) -> None:
-        weights = {f"adapter of {arm}": sha256_of(a.path / WEIGHTS) for arm, a in adapters.items()}
-        now = {"questions": self._measure.fingerprint, **weights}
+    def _require_same_inputs(self, weights: Mapping[str, Path]) -> None:
+        found = {f"adapter of {arm}": sha256_of(file) for arm, file in weights.items()}
+        now = {"questions": self._measure.fingerprint, **found}
         path = self._job.path / INPUTS
         before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else now
         changed = [name for name in sorted({*before, *now}) if before.get(name) != now.get(name)]

@@ -8,23 +8,26 @@ from functools import partial
 from typing import Any
 
 from medcot import prompts
-from medcot.adapters.open import Adapter, of_run, published_settings
+from medcot.adapters.open import of_run, published_settings
 from medcot.engine import distributed, models
 from medcot.engine.answer.batch import Asking
 from medcot.engine.answer.load import further_arms, open_decoder
 from medcot.engine.answer.server import Endpoint
 from medcot.engine.answer_log import AnswerLog
 from medcot.engine.backends.peft import PeftBackend
+from medcot.engine.gguf.arm import file_arms
 from medcot.errors import BadInput
 from medcot.evaluation.answers import BASE, TOLD, TUNED, Decoding, asked_as
 from medcot.evaluation.measure import Figures, Measure
 from medcot.evaluation.records import Records
 from medcot.evaluation.summary import MEASURES, Summary
+from medcot.hub import WEIGHTS
 from medcot.prompts.contract import PromptContract
 from medcot.prompts.tags import TAGS
 from medcot.runs.events import Report, Warned
 from medcot.runs.run import Evaluation, Run
 from medcot.settings.evaluation import EndpointSettings, EvaluationOrder
+from medcot.settings.export import is_file
 
 PROMPT_ROOM = 2048  # tokens for a question, for a backend that needs its longest sequence
 TRACKING = "Weights & Biases"  # how warnings begin that say nothing of the evaluation
@@ -48,14 +51,17 @@ def evaluate(run: Run, job: Evaluation, order: EvaluationOrder, backend: PeftBac
     adapter = adapter.model_copy(update={"contract": contract})
     main = (BASE, TOLD, TUNED) if order.tell_base else (BASE, TUNED)
     require_room_for_a_tag(tokenizer, order)
-    further = further_arms(run, adapter, order.adapters)
-    if order.endpoint and further:
+    files = file_arms(order)
+    further = further_arms(run, adapter, [name for name in order.adapters if not is_file(name)])
+    if order.endpoint and (further or files):
         raise BadInput.of("--arm", "a server answers for base and tuned only.", "Leave the further arms out.")
 
     notes = measure.check(lambda arm, text: prompts.prompt_text(tokenizer, contract, asked_as(arm, text)), main)
     notes += unknown_training(run, measure) if origin else []
-    notes += other_contracts(contract, further)
-    log = AnswerLog(job, measure, main, {TUNED: adapter, **further}, report)
+    notes += other_contracts(contract, {arm: a.contract for arm, a in further.items()})
+    notes += other_contracts(contract, {arm: file.contract for arm, file in files.items()})
+    weights = {arm: a.path / WEIGHTS for arm, a in {TUNED: adapter, **further}.items()}
+    log = AnswerLog(job, measure, main, weights | {arm: file.path for arm, file in files.items()}, report)
     for note in [] if log.done else notes:
         report(Warned(message=note))
     started = time.monotonic()
@@ -71,6 +77,9 @@ def evaluate(run: Run, job: Evaluation, order: EvaluationOrder, backend: PeftBac
                 asking.here(decoder, arms)
                 del decoder
                 gc.collect()
+    for arm, file in files.items():
+        if log.left((arm,)):
+            file.ask(arm, contract, asking)
     if distributed.is_main_process():
         examples = log.examples()
         figures = measure.all_figures(examples, log.arms, order.seed, partial(cut, tokenizer, order.budget))
@@ -78,9 +87,9 @@ def evaluate(run: Run, job: Evaluation, order: EvaluationOrder, backend: PeftBac
         job.write_reports(summary, examples, log.samples())
 
 
-def other_contracts(contract: PromptContract, further: Mapping[str, Adapter]) -> list[str]:
+def other_contracts(contract: PromptContract, further: Mapping[str, PromptContract | None]) -> list[str]:
     """Name the further arms whose own prompt contract differs from the one that base is asked under."""
-    differing = {arm: prompts.differing(a.contract, contract) for arm, a in further.items() if a.contract}
+    differing = {arm: prompts.differing(own, contract) for arm, own in further.items() if own}
     so = "is asked under its own prompt contract, so its difference to base is not the adapter's alone"
     return [f"{arm} {so} ({', '.join(names)})." for arm, names in differing.items() if names]
 

@@ -203,6 +203,14 @@ def result_of(request: m.Request, report: Report) -> BaseModel:
             from medcot.engine.gguf.export import export as export_gguf
 
             return export_gguf(request, report)
+        case m.AskFileRequest():
+            from medcot.engine.gguf.arm import answer
+
+            return answer(request, report)
+        case m.CheckRequest():
+            from medcot.engine.deployed import check
+
+            return check(request, report)
         case _:
             from medcot.engine.models import torch_device
 

@@ -58,7 +58,9 @@ class EvaluationOrder(EvaluationSettings):
     )
     revision: str | None = Field(None, max_length=200, description="The commit of a benchmark on the Hub.")
     adapters: tuple[str, ...] = Field(
-        (), max_length=20, description=f"Further arms: runs, adapter folders, Hub ids, checkpoint-N or '{CHECKPOINTS}'."
+        (),
+        max_length=20,
+        description=f"Further arms: runs, adapter folders, Hub ids, checkpoint-N, '{CHECKPOINTS}' or GGUF files.",
     )
     force: bool = Field(False, description="Go on where the prompt contract is another than the adapter's.")
     endpoint: EndpointSettings | None = Field(None, description="A model server that answers instead of this machine.")

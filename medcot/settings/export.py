@@ -79,6 +79,11 @@ def export_order(
     )
 
 
+def is_file(name: str) -> bool:
+    """Whether the name of a further arm, or of what is asked, means a GGUF file."""
+    return name.lower().endswith(".gguf")
+
+
 def can_run_files() -> bool:
     """Whether llama.cpp can be asked here: the optional package is there."""
     return find_spec("xllamacpp") is not None

@@ -17,6 +17,7 @@ from medcot import machine
 from medcot.adapters.open import Adapter
 from medcot.errors import DEBUG, BadInput, Problem
 from medcot.machine import child_environment
+from medcot.settings.evaluation import KEY_VARIABLE, EndpointSettings
 from medcot.settings.export import MERGED, ExportOrder
 from medcot.workers import protocol as m
 
@@ -34,7 +35,7 @@ class _Waiting:
     """A request that has not been answered in full, and how long the worker may still be silent over it."""
 
     def __init__(self, message: m.Request):
-        special = {m.AskRequest: READING, m.ExportRequest: EXPORTING}
+        special = {m.AskRequest: READING, m.ExportRequest: EXPORTING, m.CheckRequest: EXPORTING}
         self.patience, self._when_cancelled = special.get(type(message), WORKING)
         self.since, self.cancelled = time.monotonic(), False
         self.replies: queue.Queue[m.AnyReply] = queue.Queue()
@@ -204,6 +205,15 @@ class ServiceClient:
                 how = f"{'did not stop' if first.cancelled else 'gave no sign'} for {first.patience:.0f} seconds"
                 self._hung[child.pid] = f"The model's process {how} and was ended. Ask again to start it anew."
                 child.kill()
+
+
+def check(
+    runs_dir: Path, adapter: Adapter, endpoint: EndpointSettings, on_stage: OnStage, order: ExportOrder = MERGED
+) -> m.CheckedServer:
+    """Ask a server that an adapter was deployed on. Raises BadInput if it cannot be asked."""
+    request = m.CheckRequest(adapter=adapter, endpoint=endpoint, order=order)
+    with contextlib.closing(ServiceClient(runs_dir, secrets=machine.own(KEY_VARIABLE))) as client:
+        return client.result(request, m.CheckedServer, on_stage)
 
 
 def export(

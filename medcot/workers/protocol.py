@@ -161,6 +161,44 @@ class AskRequest(Message):
         return Decoding(self.max_new_tokens, self.temperature, self.top_p, self.seed, end_loops=True)
 
 
+class AskFileRequest(Message):
+    """One question to a GGUF file, which llama.cpp loads for it. Answered by Loading..., Result."""
+
+    type: Literal["ask_file"] = "ask_file"
+    file: Path
+    question: str
+    max_new_tokens: int = Field(512, ge=1, le=32_768)
+
+    @property
+    def decoding(self) -> Decoding:
+        return Decoding(self.max_new_tokens)
+
+
+class CheckRequest(Message):
+    """Ask a server that the adapter was deployed on its run's held-out questions. Answered by Loading..., Result."""
+
+    type: Literal["check"] = "check"
+    adapter: Adapter
+    endpoint: EndpointSettings
+    order: ExportOrder = MERGED
+
+
+class CheckedServer(BaseModel):
+    """The answer to a CheckRequest: a server's answers beside tuned's own, of the run's newest evaluation."""
+
+    url: str
+    model: str
+    questions: int
+    stopped: int  # answers that ended by themselves
+    same_answers: int  # letter by letter tuned's
+    same_begun: float  # the share of tuned's letters up to the first that differs
+    tokens_per_second: float
+    scores: dict[str, float] = {}
+    tuned: dict[str, float] = {}
+    notes: list[str] = []
+    problem: str = ""  # why it is not what was measured
+
+
 class CancelRequest(Message):
     """Stop the request of this id; it is answered with what was generated so far."""
 
@@ -171,7 +209,7 @@ class UnloadRequest(Message):
     type: Literal["unload"] = "unload"
 
 
-_ForResult = PlanRequest | TokensRequest | DeviceRequest | ExportRequest
+_ForResult = PlanRequest | TokensRequest | DeviceRequest | ExportRequest | AskFileRequest | CheckRequest
 _OfChat = LoadRequest | ConnectRequest | AskRequest | CancelRequest | UnloadRequest
 Request = Annotated[_ForResult | _OfChat, Field(discriminator="type")]
 REQUEST: TypeAdapter[Request] = TypeAdapter(Request)

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 from medcot import prompts
@@ -99,13 +100,18 @@ class Asking:
         return [list(itertools.chain(*groups[i : i + size])) for i in range(0, len(groups), size)]
 
     def there(self, endpoint: Endpoint, named: Mapping[str, str]) -> None:
-        """Answer every question under every arm by the server's model for that arm; answers come as they finish."""
+        """Answer every question under every arm by the server's model for that arm."""
+        answer = partial(endpoint.complete, decoding=self.decoding)
+        self.many(lambda arm, text: answer(named[arm], text), list(named), endpoint.settings.concurrency)
+
+    def many(self, answer: Callable[[str, str], Reply], arms: Sequence[str], at_once: int) -> None:
+        """Answer every question under every arm by a function of arm and text; answers come as they finish."""
 
         def ask(question: Question, arm: str) -> Answer:
-            return Answer.of(question, arm, endpoint.complete(named[arm], asked_as(arm, question.text), self.decoding))
+            return Answer.of(question, arm, answer(arm, asked_as(arm, question.text)))
 
-        left = [(q, arm) for q in self.questions for arm in named if (q.kind, q.number, arm) not in self.done]
-        pool = ThreadPoolExecutor(endpoint.settings.concurrency)
+        left = [(q, arm) for q in self.questions for arm in arms if (q.kind, q.number, arm) not in self.done]
+        pool = ThreadPoolExecutor(at_once)
         started = time.monotonic()
         try:
             futures = [pool.submit(ask, q, arm) for q, arm in left]

@@ -5,83 +5,24 @@ chosen. Where an answer runs on to the limit, the exported model gives its own, 
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from medcot import prompts
-from medcot.adapters.open import Adapter
-from medcot.data import Example as Record
-from medcot.data import starter
 from medcot.engine.gguf.llama import SLOTS, Completion, LlamaServer
+from medcot.engine.held_out import Asked
 from medcot.engine.models import raw_text, window
-from medcot.errors import BadInput
-from medcot.evaluation import metrics
-from medcot.evaluation.answers import TUNED
-from medcot.evaluation.facts import FIGURES
-from medcot.evaluation.metrics import RecordScore
-from medcot.evaluation.records import HEADLINE, Records
-from medcot.evaluation.rouge import VARIANT, Variant
-from medcot.hub import SETTINGS
-from medcot.prompts.contract import PromptContract, chat_messages
+from medcot.evaluation.answers import Decoding, Reply
+from medcot.prompts.contract import PromptContract
 from medcot.runs.events import Progress, Report
-from medcot.runs.run import Run
-from medcot.settings.evaluation import EvaluationOrder
 from medcot.workers.protocol import AskedFile
 
 LEAST = {"f16": 0.9, "bf16": 0.9, "q8_0": 0.9}  # of the tokens that have to be the exported model's; of others half
 MOST_RUNNING_ON = 0.1  # of the answers may run on where the exported model stops
-SHOWN = (HEADLINE, "reasoning_rouge_l", "format_strict", "truncated", *FIGURES)
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """What a file is asked; `records` are the references of held-out questions, empty for the sample questions."""
-
-    questions: list[str]
-    records: list[Record]
-    variant: Variant = VARIANT
-    tuned: dict[str, float] | None = None
-    note: str = ""
-
-
-def asked_of(adapter: Adapter, most: int) -> Asked:
-    """The run's first held-out questions, or the sample questions for an adapter that is no run's."""
-    samples = Asked([q for _, q in starter.SAMPLE_QUESTIONS][:most], [])
-    run = Run(adapter.path.parent)
-    if not (run.path / SETTINGS).is_file() or run.origin() is not None:
-        return samples
-    settings, plan = run.settings(), run.plan()
-    order = EvaluationOrder.model_validate(settings.evaluation.model_dump())
-    try:
-        measure = Records.open(order, run.path, settings.data, plan.fingerprint if plan else None, False)
-    except BadInput as bad:
-        note = f"The sample questions were asked: the held-out ones cannot be had ({bad.problems[0].what.rstrip('.')})."
-        return Asked(samples.questions, [], note=note)
-    records = measure.held_out[:most]
-    tuned = tuned_scores(run, [e.record for e in records])
-    return Asked([e.question for e in records], records, measure.variant, tuned)
-
-
-def tuned_scores(run: Run, records: Sequence[int]) -> dict[str, float] | None:
-    """Tuned's figures over these records, from the newest greedy evaluation that has them; None if there is none."""
-    for evaluation in run.evaluations():
-        summary = evaluation.summary()
-        if summary is None or summary.measure is not Records or summary.decoding.temperature:
-            continue
-        scored = {e.record: e.arms[TUNED] for e in evaluation.examples()}
-        if scored.keys() >= set(records):
-            return shown([RecordScore.model_validate(scored[number].model_dump()) for number in records])
-    return None
-
-
-def shown(scores: list[RecordScore]) -> dict[str, float]:
-    found = metrics.summarise(scores)
-    return {name: float(found[name]) for name in SHOWN if name in found}
 
 
 class Checker:
@@ -98,27 +39,20 @@ class Checker:
     def ask(self, file: Path, adapter: Path | None = None) -> AskedFile:
         """Ask a file everything. Raises BadInput if llama.cpp refuses it, WorkerFailed if it ends or takes too long."""
         self.report(Progress(stage=f"Loading {file.name} in llama.cpp"))
+        decoding, stops = Decoding(self.most), self.contract.rules.stops
         with LlamaServer(file, context=self.context, adapter=adapter) as server:
-            same_prompts = sum(self._prompt(server, q) == ids for q, ids in self._each())
+            same_prompts = sum(server.asked_as(q, self.contract) == ids for q, ids in self._each())
             began, found = time.monotonic(), list[Completion]()
             with ThreadPoolExecutor(SLOTS) as pool:
-                for answer in pool.map(
-                    lambda ids: server.complete(ids, self.most, self.contract.rules.stops), self.prompts
-                ):
+                for answer in pool.map(lambda ids: server.complete(ids, decoding, stops), self.prompts):
                     found.append(answer)
                     stage = f"Asking {file.name} in llama.cpp"
                     self.report(Progress(stage=stage, done=len(found), total=len(self.prompts)))
             seconds = time.monotonic() - began
         return self._compared(found, same_prompts, seconds)
 
-    def _each(self) -> Any:
+    def _each(self) -> Iterator[tuple[str, list[int]]]:
         return zip(self.asked.questions, self.prompts, strict=True)
-
-    def _prompt(self, server: LlamaServer, question: str) -> list[int]:
-        """The prompt as the file itself makes it, which knows the contract's system text."""
-        if self.contract.rules.text:
-            return server.tokens(self.contract.rules.shown(question.strip()))
-        return server.tokens(server.prompt(chat_messages(question, None)))
 
     def _compared(self, found: list[Completion], same_prompts: int, seconds: float) -> AskedFile:
         tokens = same = same_answers = running_on = 0
@@ -138,8 +72,8 @@ class Checker:
             stopped=sum(answer.ended == "finished" for answer in found),
             running_on=running_on,
             tokens_per_second=tokens / max(seconds, 1e-6),
-            scores=self._scores(found),
-            tuned=self.asked.tuned or {},
+            scores=self.asked.scores([Reply(text=self.text(a), ended=a.ended, tokens=len(a.tokens)) for a in found]),
+            tuned=self.asked.tuned_scores(),
         )
 
     @torch.inference_mode()
@@ -161,18 +95,9 @@ class Checker:
         stops, text = self.contract.rules.stops, self.tokenizer.decode(own)
         return own[-1] in self.ends or any(stop in text for stop in stops)
 
-    def _scores(self, found: list[Completion]) -> dict[str, float]:
-        scored = []
-        for record, answer in zip(self.asked.records, found, strict=False):
-            text = self.text(answer)
-            cut, variant = answer.ended == "limit", self.asked.variant
-            given = record.reasoning, record.answer
-            scored.append(metrics.score(text, *given, truncated=cut, variant=variant, facts=record.facts))
-        return shown(scored) if scored else {}
-
     def text(self, answer: Completion) -> str:
         """An answer as a reader has it: after the tag that the prompt opened, without the token that ended it."""
-        return self.contract.opened + raw_text(self.tokenizer, [t for t in answer.tokens if t not in self.ends])
+        return self.contract.opened + raw_text(self.tokenizer, answer.said)
 
 
 def verdict(asked: AskedFile, quantization: str) -> str:

@@ -16,12 +16,13 @@ from medcot.engine.backends.peft import PeftBackend
 from medcot.engine.export import INSTEAD, Merged, load, merge, nothing_left, require_room
 from medcot.engine.gguf import readme
 from medcot.engine.gguf.adapter import write_adapter
-from medcot.engine.gguf.check import Checker, asked_of, verdict
+from medcot.engine.gguf.check import Checker, verdict
 from medcot.engine.gguf.family import context_length, family_of
 from medcot.engine.gguf.llama import INSTALL
 from medcot.engine.gguf.tensors import parameters
 from medcot.engine.gguf.vocabulary import vocabulary
 from medcot.engine.gguf.writer import Naming, Source
+from medcot.engine.held_out import asked_of
 from medcot.errors import BadInput, WorkerFailed, first_line
 from medcot.hub import CONTRACT
 from medcot.machine import write_atomically

@@ -8,6 +8,7 @@ import queue
 import secrets
 import subprocess
 import threading
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -18,8 +19,8 @@ import httpx
 from medcot import machine
 from medcot.engine.gguf.server import Order, Started
 from medcot.errors import BadInput, WorkerFailed, first_line
-from medcot.evaluation.answers import Ending
-from medcot.prompts.contract import PromptContract
+from medcot.evaluation.answers import Decoding, Ending, Reply
+from medcot.prompts.contract import PromptContract, chat_messages
 from medcot.settings.export import can_run_files
 
 MODULE = "medcot.engine.gguf.server"
@@ -31,11 +32,17 @@ LONGEST_TEXT = 1_000_000  # characters of a contract
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """What followed a prompt, as token ids; the token that ended it is not among them."""
+    """What followed a prompt, as token ids; the token that ended it, if one did, is the last."""
 
     tokens: list[int]
     ended: Ending
     seconds: float
+    by_token: bool
+
+    @property
+    def said(self) -> list[int]:
+        """The tokens of the text."""
+        return self.tokens[:-1] if self.by_token else self.tokens
 
 
 class LlamaServer:
@@ -116,14 +123,34 @@ class LlamaServer:
         """The messages under the template in the file."""
         return str(self._asked("/apply-template", {"messages": messages})["prompt"])
 
-    def complete(self, prompt: list[int], most: int, stops: tuple[str, ...] = ()) -> Completion:
-        """The most likely tokens after a prompt."""
-        greedy = {"temperature": 0, "repeat_penalty": 1.0, "cache_prompt": False}
-        body = {"prompt": prompt, "n_predict": most, "return_tokens": True, "stop": list(stops), **greedy}
+    def text(self, tokens: list[int]) -> str:
+        """The text of tokens as they are, special ones included."""
+        return str(self._asked("/detokenize", {"tokens": tokens})["content"])
+
+    def asked_as(self, question: str, contract: PromptContract) -> list[int]:
+        """The prompt's tokens as the file itself makes them, which knows the contract's system text."""
+        if contract.rules.text:
+            return self.tokens(contract.rules.shown(question.strip()))
+        return self.tokens(self.prompt(chat_messages(question, None)))
+
+    def complete(self, prompt: list[int], decoding: Decoding, stops: tuple[str, ...] = ()) -> Completion:
+        """What follows a prompt: the most likely tokens at temperature 0."""
+        body: dict[str, Any] = {"prompt": prompt, "n_predict": decoding.max_new_tokens, "stop": list(stops)}
+        body |= {"temperature": decoding.temperature, "top_p": decoding.top_p, "seed": decoding.seed}
+        # Nothing else of llama.cpp's own way to choose, which keeps 40 tokens and drops unlikely ones.
+        body |= {"top_k": 0, "min_p": 0.0, "repeat_penalty": 1.0, "cache_prompt": False, "return_tokens": True}
         found = self._asked("/completion", body)
-        ended: Ending = "limit" if found.get("stop_type") == "limit" else "finished"
+        how = str(found.get("stop_type"))
         seconds = float((found.get("timings") or {}).get("predicted_ms") or 0.0) / 1000
-        return Completion(list(found["tokens"]), ended, seconds)
+        ended: Ending = "limit" if how == "limit" else "finished"
+        return Completion(list(found["tokens"]), ended, seconds, by_token=how == "eos")
+
+    def reply(self, question: str, contract: PromptContract, decoding: Decoding) -> Reply:
+        """The answer to a question under a contract."""
+        began = time.monotonic()
+        done = self.complete(self.asked_as(question, contract), decoding, contract.rules.stops)
+        text, seconds = contract.opened + self.text(done.said), time.monotonic() - began
+        return Reply(text=text, ended=done.ended, tokens=len(done.tokens), seconds=seconds)
 
 
 def require_llama() -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from medcot import prompts
 from medcot.errors import BadInput
+from medcot.evaluation.answers import Decoding
 from medcot.settings import PromptSettings
 from tests import families, tiny
 
@@ -50,7 +51,7 @@ def test_llama_cpp_reads_the_same_tokens_and_says_the_same_next_one(tmp_path, na
             assert server.tokens(text) == ids, text
             with torch.inference_mode():
                 logits = model(torch.tensor([ids])).logits[0, -1]
-            (token,) = server.complete(ids, 1).tokens
+            (token,) = server.complete(ids, Decoding(1)).tokens
             assert logits[token] >= logits.max() - 0.01, (text, token, logits.argmax())
     assert [p.name for p in tmp_path.iterdir() if ".part" in p.name] == []
 
@@ -106,7 +107,7 @@ def test_llama_3_positions_are_stretched_as_transformers_does(tmp_path):
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     ids = made.tokenizer("What suggests gout? " * 40, add_special_tokens=False)["input_ids"]
     with LlamaServer(tmp_path / "file.gguf", context=1024, slots=1) as server:
-        said = server.complete(ids, 16).tokens
+        said = server.complete(ids, Decoding(16)).tokens
     with torch.inference_mode():
         logits = model(torch.tensor([ids + said])).logits[0, len(ids) - 1 : -1]
     chosen = logits[torch.arange(len(said)), torch.tensor(said)]
