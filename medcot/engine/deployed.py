@@ -77,6 +77,6 @@ def problem(found: CheckedServer) -> str:
         return f"{scores['truncated']:.0%} of its answers run on to the limit, {tuned['truncated']:.0%} of tuned's"
     if tuned and scores["answer_rouge_l"] < tuned["answer_rouge_l"] - MOST_BELOW:
         return f"its answers score {scores['answer_rouge_l']:.3f} ROUGE-L, tuned's {tuned['answer_rouge_l']:.3f}"
-    if not found.stopped:
+    if not found.stopped and tuned.get("truncated", 0) < 1:
         return "none of its answers ends by itself"
     return ""
