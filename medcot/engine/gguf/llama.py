@@ -23,6 +23,7 @@ from medcot.evaluation.answers import Decoding, Ending, Reply
 from medcot.prompts.contract import PromptContract, chat_messages
 from medcot.settings.export import can_run_files
 
+Body = dict[str, Any]  # of a request, as llama.cpp's server has it
 MODULE = "medcot.engine.gguf.server"
 LOAD_SECONDS, ANSWER_SECONDS = 600.0, 1800.0
 SLOTS = 4  # answers at once
@@ -104,7 +105,7 @@ class LlamaServer:
         what = f"is not loaded by llama.cpp: {said.problem.rstrip('. ')}."
         raise BadInput.of(str(self.file), what, "Export it again, or use a newer xllamacpp.")
 
-    def _asked(self, path: str, body: dict[str, Any]) -> Any:
+    def _asked(self, path: str, body: Body) -> Any:
         try:
             response = self._http.post(path, json=body)
             response.raise_for_status()
@@ -135,7 +136,7 @@ class LlamaServer:
 
     def complete(self, prompt: list[int], decoding: Decoding, stops: tuple[str, ...] = ()) -> Completion:
         """What follows a prompt: the most likely tokens at temperature 0."""
-        body: dict[str, Any] = {"prompt": prompt, "n_predict": decoding.max_new_tokens, "stop": list(stops)}
+        body: Body = {"prompt": prompt, "n_predict": decoding.max_new_tokens, "stop": list(stops)}
         body |= {"temperature": decoding.temperature, "top_p": decoding.top_p, "seed": decoding.seed}
         # Nothing else of llama.cpp's own way to choose, which keeps 40 tokens and drops unlikely ones.
         body |= {"top_k": 0, "min_p": 0.0, "repeat_penalty": 1.0, "cache_prompt": False, "return_tokens": True}

@@ -6,7 +6,6 @@ model library: whatever a damaged file does to llama.cpp, it does to this proces
 
 import os
 import sys
-import threading
 from pathlib import Path
 
 from pydantic import BaseModel
@@ -64,11 +63,8 @@ def main() -> int:
     out.flush()
     if running:
         sys.stdin.read()
-        # Its own end waits for answers under way; nobody reads them any more.
-        threading.Timer(5.0, os._exit, (0,)).start()
     return 0 if running else 1
 
 
 if __name__ == "__main__":
-    code = main()
-    os._exit(code)
+    os._exit(main())  # the library's own end waits for answers under way, which nobody reads any more
