@@ -13,7 +13,7 @@ from medcot import prompts
 from medcot.adapters.card import base_licence, llama_licence
 from medcot.engine import models
 from medcot.engine.backends.peft import PeftBackend
-from medcot.engine.export import INSTEAD, Merged, load, merge, nothing_left, require_room
+from medcot.engine.export import INSTEAD, Merged, load, merge, nothing_left, require_room, roomy_device
 from medcot.engine.gguf import readme
 from medcot.engine.gguf.adapter import write_adapter
 from medcot.engine.gguf.check import Checker, verdict
@@ -143,7 +143,8 @@ class _Model(_Work):
         config = AutoConfig.from_pretrained(self.merged.folder)
         source = Source.of(self.merged.folder, config, self.merged.tokenizer, self.merged.contract, self.naming)
         made = {name: self._write(source, name) for name in order.quantize}
-        model = load(self.merged.folder, "float32")[0] if order.questions and can_run_files() else None
+        asking = bool(order.questions) and can_run_files()
+        model = load(self.merged.folder, "float32", self.merged.device)[0] if asking else None
         checker = self.checker(model, self.merged.tokenizer)
         for name, file in made.items():
             self.judge(checker, file, name)
@@ -186,14 +187,16 @@ class _Adapter(_Work):
         tokenizer = models.load_tokenizer(local.path)
         adapter.use_own_template(tokenizer)
         contract = adapter.contract or prompts.make_contract(adapter.prompt, tokenizer)
-        self.merged = Merged(self.draft, "float32", contract, tokenizer, {"prompts": 0, "tokens": 0, "same_tokens": 0})
+        size = parameters(local.path)
+        device, counts = roomy_device(size), dict.fromkeys(("prompts", "tokens", "same_tokens"), 0)
+        self.merged = Merged(self.draft, "float32", contract, tokenizer, device, counts)
         file = self.draft / self.file_name("LoRA")
         write_adapter(adapter.path, config, contract, self.naming, file)
         base, model = self.draft / readme.BASE_FILE, None
         if self.request.order.questions and can_run_files():
-            require_room(parameters(local.path), base)
+            require_room(size, base, device)
             Source.of(local.path, config, tokenizer, contract, self.naming).write(base, SIXTEEN)
-            model = PeftBackend().with_adapter(load(local.path, "float32")[0], adapter.path)
+            model = PeftBackend().with_adapter(load(local.path, "float32", device)[0], adapter.path)
         checker = self.checker(model, tokenizer)
         self.judge_on(checker, base, file)
         base.unlink(missing_ok=True)

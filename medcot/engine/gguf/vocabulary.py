@@ -83,7 +83,7 @@ def vocabulary(tokenizer: Any, size: int) -> Vocabulary:
     unknown = model.get("unk_token")
     kinds = [int(_kind(text, added.get(text), unknown, i in texts)) for i, text in enumerate(tokens)]
     merges = [merge.split(" ", 1) if isinstance(merge, str) else merge for merge in model["merges"]]
-    if model.get("byte_fallback"):
+    if model.get("byte_fallback") and not any(step["type"] == "ByteLevel" for step in _splits(made)):
         ranks: dict[str, int] = {}
         for rank, (one, other) in enumerate(merges):
             ranks.setdefault(one + other, rank)
@@ -116,12 +116,16 @@ def _parts(step: Mapping[str, Any] | None, name: str) -> list[Mapping[str, Any]]
     return list(step[name]) if step["type"] == "Sequence" else [step]
 
 
+def _splits(made: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return _parts(made["pre_tokenizer"], "pretokenizers")
+
+
 def split_name(made: Mapping[str, Any]) -> str:
     """llama.cpp's name for how a byte-level tokenizer splits text. Raises BadInput where it has none."""
     normal = [step["type"] for step in _parts(made["normalizer"], "normalizers")]
     if set(normal) - {"NFC"}:  # which typed text nearly always is
         raise unlike(f"changes text by {', '.join(normal)} before it splits it")
-    said = ", ".join(_said(step) for step in _parts(made["pre_tokenizer"], "pretokenizers"))
+    said = ", ".join(map(_said, _splits(made)))
     whole = bool(made["model"].get("ignore_merges"))
     name = SPLITS.get((said, whole)) or SPLITS.get((said, None))
     if name is None:
@@ -151,7 +155,7 @@ def _space_prefix(made: Mapping[str, Any]) -> bool:
                 pass
             case _:
                 raise unlike(f"changes text by {step['type']}")
-    for step in _parts(made["pre_tokenizer"], "pretokenizers"):
+    for step in _splits(made):
         match step:
             case {"type": "Metaspace", "replacement": "▁", "prepend_scheme": str(scheme)} if not step.get("split"):
                 prefix = prefix or scheme == "always"  # "first" meets no prompt, which begins with a special token
