@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import gguf
+from tokenizers import Tokenizer
 
 from medcot.errors import BadInput
 from medcot.prompts.contract import PromptContract
@@ -128,9 +129,21 @@ def split_name(made: Mapping[str, Any]) -> str:
     said = ", ".join(map(_said, _splits(made)))
     whole = bool(made["model"].get("ignore_merges"))
     name = SPLITS.get((said, whole)) or SPLITS.get((said, None))
+    if name is None and (said, not whole) in SPLITS and is_reached_by_merges(made):
+        name = SPLITS[said, not whole]
     if name is None:
         raise unlike(f"splits text in a way that has no name there ({said or 'not at all'})")
     return name
+
+
+def is_reached_by_merges(made: Mapping[str, Any]) -> bool:
+    """Whether merging makes each token of its letters, so that it is the same to take a word that is a token whole."""
+    model = {**made["model"], "ignore_merges": False}
+    plain = {**made, "model": model, "added_tokens": []}
+    plain |= dict.fromkeys(("normalizer", "pre_tokenizer", "post_processor", "decoder", "truncation", "padding"))
+    own = {token["content"] for token in made["added_tokens"]}
+    words = [text for text in model["vocab"] if text not in own]
+    return all(len(found.ids) == 1 for found in Tokenizer.from_str(json.dumps(plain)).encode_batch(words))
 
 
 def _said(step: Mapping[str, Any]) -> str:

@@ -329,3 +329,19 @@ def test_tokenizers_whose_spaces_are_letters(tmp_path, family, prepend, strip):
     with LlamaServer(tmp_path / "file.gguf", context=256, slots=1) as server:
         found = {t: (server.tokens(t), tokenizer(t, add_special_tokens=False)["input_ids"]) for t in texts}
     assert {t: ids for t, ids in found.items() if ids[0] != ids[1]} == {}
+
+
+def test_words_that_are_taken_whole_do_not_matter_where_merging_makes_them_too(tmp_path):
+    """GPT-2's way with `ignore_merges` has no name of its own, and needs none unless a token is out of reach."""
+    import json
+
+    from tokenizers import Tokenizer
+
+    split, _ = splits()["gpt-2"]
+    plain = trained(split, ignore_merges=True)
+    folder = families.build("llama", tmp_path / "model", vocab_size=1501)
+    assert source(folder, tokenizer=wrapped(plain)).words.pre == "gpt-2"
+    made = json.loads(plain.to_str())
+    made["model"]["vocab"]["zqzqzq"] = 1500
+    with pytest.raises(BadInput, match="splits text in a way that has no name there"):
+        source(folder, tokenizer=wrapped(Tokenizer.from_str(json.dumps(made))))
