@@ -36,9 +36,7 @@ def main() -> None:
 
 def page() -> tuple[float, bool]:
     """Seconds from starting the process to a whole page, and whether torch was mapped by then."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     with tempfile.TemporaryDirectory() as runs:
         started = time.perf_counter()
         command = [sys.executable, str(ROOT / "app.py"), "--port", str(port), "--runs-dir", runs, "--no-token"]
@@ -52,6 +50,12 @@ def page() -> tuple[float, bool]:
         finally:
             app.terminate()
             app.wait()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def answers(url: str) -> bool:

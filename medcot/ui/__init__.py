@@ -16,9 +16,11 @@ from medcot.ui.evaluate.tab import EvaluateTab
 from medcot.ui.page import Page
 from medcot.ui.sources import Client, ServerSource
 from medcot.ui.theme import CSS, login_message, theme
+from medcot.ui.thrift import be_thrifty
 from medcot.workers.client import ServiceClient
 
 TABS = {"Train": train.build, "Evaluate": EvaluateTab, "Chat": ChatTab}
+SCRIPTS = "".join(f"<script>{components.from_file(name)}</script>" for name in ("watch.js", "address.js"))
 FAVICON = Path(__file__).parent / "favicon.svg"
 SESSIONS = 200  # pages whose state is kept at once
 UPLOADS_STAY = 3600  # seconds in gradio's temporary folder; runs and evaluations use copies
@@ -39,12 +41,15 @@ def build_app(runs_dir: Path, client: Client | None = None, server: ServerSource
         page.tabs.render()
         with page.tabs:
             for title, build in TABS.items():
-                with gr.Tab(title, id=title):
+                with gr.Tab(title, id=title) as tab:
                     build(page)
+                tab.select(None, js=f"() => medcot.at('tab', '{title.lower()}')")
+        demo.load(None, js="() => medcot.go()")
         Api(page)
         page.watch()
     guard.guard(demo)
     demo.state_session_capacity = SESSIONS
+    be_thrifty(demo)
     demo.api_open = False  # like demo.queue(api_open=False), which would build the whole server a second time
     return demo
 
@@ -52,6 +57,12 @@ def build_app(runs_dir: Path, client: Client | None = None, server: ServerSource
 def mount(web: Any, page: gr.Blocks, **where: Any) -> None:
     """Serve the page at the root of `web`, with what would store, report or publish its contents switched off."""
     off = ("run_history", "enable_monitoring", "ssr_mode", "mcp_server", "show_error", "pwa")
-    look: dict[str, Any] = {"theme": theme(), "css": CSS, "favicon_path": str(FAVICON), "footer_links": []}
+    look: dict[str, Any] = {
+        "theme": theme(),
+        "css": CSS,
+        "head": SCRIPTS,
+        "favicon_path": str(FAVICON),
+        "footer_links": [],
+    }
     limits = {"auth_message": login_message(), "max_file_size": uploads.MOST_BYTES, **dict.fromkeys(off, False)}
     gr.mount_gradio_app(web, page, path="/", **look, **limits, **where)

@@ -178,3 +178,19 @@ class Reader:
     def busy(self) -> JobDir | None:
         """The job that has the device now, or None."""
         return self.look().at_work()
+
+
+def mark(job: JobDir | None) -> str:
+    """A text that changes whenever a job's state or files do; the same mark means nothing new to show."""
+    if job is None:
+        return ""
+    status = job.status()
+    sizes = [size_of(job.path / name) for name in ("events.jsonl", "worker.log", "summary.json")]
+    return f"{job.path.name} {status.state} {status.updated} {job.silence(status)} {sizes}"
+
+
+def size_of(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0

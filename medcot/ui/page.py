@@ -1,4 +1,4 @@
-"""What all tabs share: the runs, the model's process, the device, and one tick that watches everything."""
+"""What all tabs share: the runs, the model's process, the device, and one look that brings all cards up to date."""
 
 import traceback
 from collections.abc import Callable, Sequence
@@ -15,9 +15,10 @@ from medcot.runs.run import Evaluation, Run
 from medcot.runs.store import RunStore
 from medcot.ui import components as c
 from medcot.ui import progress
+from medcot.ui.changes import Version
 from medcot.ui.conversation import Conversation
 from medcot.ui.guard import on_space, unexpected, visitor_may
-from medcot.ui.job_reader import Reader
+from medcot.ui.job_reader import SHARED_SECONDS, Reader
 from medcot.ui.sources import Client, ServerSource
 from medcot.workers.slot import in_the_way
 
@@ -25,7 +26,6 @@ Update = dict[str, Any]  # gr.update's: new properties of one component
 # What a handler returns: new values or properties by component. Gradio leaves alone what is not in it.
 Updates = dict[Block, Any]
 Job = TypeVar("Job", Run, Evaluation)
-TICK_SECONDS = 1.0
 # For every event: hidden from the API and without a progress overlay. This is not access control: a handler checks
 # whatever it is sent.
 QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
@@ -42,16 +42,18 @@ class Page:
         self.demo, self.runs_dir, self.client, self.server = demo, runs_dir, client, server
         self.device, self.store = device(), RunStore(runs_dir)
         self.reader, self.conversation = Reader(self.store), Conversation(client)
-        self._timer, self._looks = gr.Timer(TICK_SECONDS), list[tuple[Callable[..., Updates], list[Any], list[Any]]]()
+        self.version = Version(demo, self.reader, client)
+        self._looks = list[tuple[Callable[..., Updates | None], list[Any], list[Any]]]()
         # A visitor of a Space may do something in Chat; the form of Train is closed to him.
-        self.tabs: Any = gr.Tabs(selected="Chat" if on_space() else None, render=False)
+        self.tabs: Any = gr.Tabs(selected="Chat" if on_space() else None, render=False, elem_classes="mc-tabs")
         self._leads: list[tuple[str, gr.Button, Any]] = []  # tab, button, and the list in which its run is chosen
         # The run whose first sample Chat asks by itself, at the end of a demo that this page began.
         self.finale: Any = gr.Textbox("", label="Demo", visible="hidden", elem_id="finale")
         self._unseen = c.block(elem_id="unseen")  # why a card is not brought up to date
+        self._looked = c.block(looked(""), elem_classes="mc-hidden")
 
-    def refresh(self, see: Callable[..., Updates], inputs: list[Any], outputs: list[Any]) -> None:
-        """Run `see` on each tick; it returns {} if nothing has changed."""
+    def refresh(self, see: Callable[..., Updates | None], inputs: list[Any], outputs: list[Any]) -> None:
+        """Run `see` whenever the version has moved; it returns {} if nothing has changed, None if it is too early."""
         self._looks.append((see, inputs, outputs))
 
     def lead(self, button: gr.Button, tab: str, runs: Any = None) -> None:
@@ -71,56 +73,52 @@ class Page:
                 button.click(choose, [runs, *inputs], outputs, **QUIET)
 
     def watch(self) -> None:
-        """Send one request a tick for all cards together. Called once, when all of them are built."""
+        """Let one event look for all cards together; watch.js sends it. Called once, when all of them are built."""
 
         @visitor_may
         def look(shown: str | None, *values: Any) -> Updates:
+            version = self.version.newest  # before the reading, so that what comes in between is looked at again
             sent, merged, reasons = iter(values), Updates(), list[str]()
             for see, inputs, _ in self._looks:
                 sent_to_it = list(islice(sent, len(inputs)))
                 try:
-                    merged |= see(*sent_to_it)
+                    if (updates := see(*sent_to_it)) is None:
+                        version = ""
+                    merged |= updates or {}
                 except Exception as error:  # noqa: BLE001  # the other cards go on, and this one is asked again
+                    version = ""
                     reasons.append(unexpected(error))
                     if reasons[-1] not in printed:  # and not once a second
                         printed.add(reasons[-1])
                         traceback.print_exception(error)
             if (told := c.warnings(list(dict.fromkeys(reasons)))) != (shown or ""):
                 merged[self._unseen] = told
-            return merged or UNCHANGED
+            return {**merged, self._looked: looked(version)}
 
         printed = set[str]()
+        button = gr.Button("Look", elem_id="look", elem_classes="mc-hidden")
         read = [self._unseen, *(component for _, inputs, _ in self._looks for component in inputs)]
-        drawn = [self._unseen, *(component for _, _, outputs in self._looks for component in outputs)]
-        # Without preprocessing, which refuses a choice that has just left its list; the looks take care of that.
-        self._timer.tick(self.reader.one_moment()(look), read, drawn, **QUIET, preprocess=False, concurrency_limit=None)
+        drawn = [self._unseen, self._looked, *(component for _, _, outputs in self._looks for component in outputs)]
+        # Without preprocessing, which refuses a choice that has just left its list; the looks take care of that. Not by
+        # the queue, whose stream of messages costs more than the look itself does.
+        free: dict[str, Any] = {"preprocess": False, "queue": False, **LATEST}
+        button.click(self.reader.one_moment()(look), read, drawn, **free)
 
     def progress(self, job: JobDir) -> str:
         """How far a job is, what it waits for, or how it ended."""
         status = job.status()
-        waits_for = in_the_way(self.store, job, TICK_SECONDS) if status.state == "queued" else ""
+        waits_for = in_the_way(self.store, job, SHARED_SECONDS) if status.state == "queued" else ""
         return progress.progress(job, status, self.reader.seen(job), waits_for)
+
+
+def looked(version: str) -> str:
+    """Where watch.js reads which version the page shows."""
+    return f'<data id="looked" value="{version}"></data>'
 
 
 def still(update: Update, chosen: object) -> Update:
     """Leave `value` out of a list's update if it has not changed, so that a newer choice is not overwritten."""
     return {k: v for k, v in update.items() if k != "value" or v != chosen}
-
-
-def mark(job: JobDir | None) -> str:
-    """A text that changes whenever a job's state or files do; the same mark means nothing new to show."""
-    if job is None:
-        return ""
-    status = job.status()
-    sizes = [_size(job.path / name) for name in ("events.jsonl", "worker.log", "summary.json")]
-    return f"{job.path.name} {status.state} {status.updated} {job.silence(status)} {sizes}"
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except OSError:
-        return 0
 
 
 def choice_of(jobs: Sequence[Job], wanted: object) -> Job | None:

@@ -28,12 +28,24 @@ def test_a_choice_made_while_another_is_under_way_is_not_lost(app):
     assert set(chosen.values()) == {"always_last"}
 
 
-def test_a_tick_looks_also_where_the_page_has_a_choice_that_is_no_longer_listed(app):
-    (tick,) = named(app, "page.Page.watch").values()
-    sent = ["gone" if getattr(component, "choices", None) == [] else None for component in tick.inputs]
+def test_nothing_on_the_page_asks_by_a_clock(app):
+    assert not [block for block in app.blocks.values() if isinstance(block, gr.Timer)]
+    assert not [event for event in app.fns.values() if any(kind == "tick" for _, kind in event.targets)]
+
+
+def test_a_card_that_cannot_be_drawn_is_looked_at_again(app):
+    (look,) = named(app, "page.Page.watch").values()
+    answer = look.fn(None, *[None] * (len(look.inputs) - 1))
+    shown = next(value for component, value in answer.items() if 'id="looked"' in str(value))
+    assert 'value=""' in shown, "no card has been given its run yet"
+
+
+def test_a_look_is_had_also_where_the_page_has_a_choice_that_is_no_longer_listed(app):
+    (look,) = named(app, "page.Page.watch").values()
+    sent = ["gone" if getattr(component, "choices", None) == [] else None for component in look.inputs]
     assert sent.count("gone") > 3
     with ThreadPoolExecutor() as aside:  # where a browser test ran before, this thread's event loop is Playwright's
-        processed = aside.submit(asyncio.run, app.preprocess_data(tick, sent, None)).result()
+        processed = aside.submit(asyncio.run, app.preprocess_data(look, sent, None)).result()
     assert processed.count("gone") == sent.count("gone")
 
 

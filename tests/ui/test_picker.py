@@ -86,7 +86,7 @@ def test_a_tick_leaves_the_choice_alone_until_it_is_gone_and_waits_for_the_list(
         write_run(chat.page.store, RunSettings(name=name), "finished", adapter=True) for name in ("one", "two")
     )
     picker = chat.picker
-    assert picker.look(None, [], "") == {}, "the page's own load brings the list"
+    assert picker.look(None, [], "") is None, "the page's own load brings the list"
     view = picker.look(first.id, [], "another mark")
     assert {value for _, value in view[picker.runs]["choices"]} == {first.id, second.id}
     assert "value" not in view[picker.runs]

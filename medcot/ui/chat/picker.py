@@ -105,9 +105,11 @@ class Picker:
             view = {part: value for part, value in view.items() if part not in self.decoding.outputs}
         return view | {self.runs: still(view[self.runs], chosen)}
 
-    def look(self, chosen: object, opened: Opened, seen_mark: str) -> Updates:
-        if not seen_mark or self._mark(chosen, opened) == seen_mark:
-            return {}  # without a mark, the page's own load is about to bring everything
+    def look(self, chosen: object, opened: Opened, seen_mark: str) -> Updates | None:
+        if not seen_mark:
+            return None  # the page's own load is about to bring everything
+        if self._mark(chosen, opened) == seen_mark:
+            return {}
         name = self.name_of(chosen, opened)
         return {self.runs: still(self._list(name, opened), chosen), **self.model(name, opened)}
 

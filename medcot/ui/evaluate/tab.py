@@ -18,7 +18,8 @@ from medcot.ui.components import from_elsewhere
 from medcot.ui.evaluate.questions import Elsewhere, Questions
 from medcot.ui.evaluate.results import FILTERS, LOSS, ORDERS, listing, results, spoilt
 from medcot.ui.guard import visitor_may
-from medcot.ui.page import HIDE, LATEST, QUIET, SHOW, UNCHANGED, Page, Updates, choice_of, mark, still
+from medcot.ui.job_reader import mark
+from medcot.ui.page import HIDE, LATEST, QUIET, SHOW, UNCHANGED, Page, Updates, choice_of, still
 from medcot.ui.publish import PublishPanel
 from medcot.workers import jobs
 
@@ -86,10 +87,12 @@ class EvaluateTab:
         at_work = (run.id for run in self.page.reader.tuned() if is_evaluated(run))
         return self.opened(next(at_work, None), order, filters)
 
-    def look(self, run_id: object, evaluation: object, *how: Any) -> Updates:
+    def look(self, run_id: object, evaluation: object, *how: Any) -> Updates | None:
         order, filters, seen, shown = how
-        if not seen or self._mark(run_id, evaluation) == seen:
-            return {}  # without a mark, the page does not know yet which run it opens with
+        if not seen:
+            return None  # the page does not know yet which run it opens with
+        if self._mark(run_id, evaluation) == seen:
+            return {}
         return self.open(run_id, evaluation, order, filters, shown)
 
     @visitor_may

@@ -4,6 +4,7 @@ import gradio as gr
 
 from medcot.ui.page import Page
 from medcot.ui.train.demo import Demo
+from medcot.ui.train.draft import Draft
 from medcot.ui.train.history import History, Queue
 from medcot.ui.train.manage import Manage
 from medcot.ui.train.open_run import PLAN, RUN, OpenRun, Parts
@@ -31,6 +32,7 @@ def build(page: Page) -> None:
         start = Start(page, run, parts)
     with run_part:
         Manage(page, runs, start.form)
+    Draft(page, start.form)
     with plan_part:
         Plan(page, start, parts)
     History(page)

@@ -16,8 +16,8 @@ from medcot.ui import components as c
 from medcot.ui.chart import Points, loss_plot, small_plots
 from medcot.ui.components import from_elsewhere
 from medcot.ui.guard import is_visitor, visitor_may
-from medcot.ui.job_reader import Seen
-from medcot.ui.page import HIDE, LATEST, QUIET, Page, Updates, mark, still
+from medcot.ui.job_reader import Seen, mark
+from medcot.ui.page import HIDE, LATEST, QUIET, Page, Updates, still
 from medcot.ui.train import stages
 from medcot.workers import jobs
 
@@ -86,10 +86,10 @@ class OpenRun:
         view = self.view(run_id)
         return view | {self.runs: still(view[self.runs], run_id)}
 
-    def look(self, run_id: object, seen_mark: str) -> Updates:
-        if not seen_mark or self._mark(run_id) == seen_mark:
-            return {}  # without a mark, the page does not know yet which run it opens with
-        return self.open(run_id)
+    def look(self, run_id: object, seen_mark: str) -> Updates | None:
+        if not seen_mark:
+            return None  # the page does not know yet which run it opens with
+        return self.open(run_id) if self._mark(run_id) != seen_mark else {}
 
     def chosen(self, runs: Sequence[Listed], wanted: object) -> str | None:
         """The wanted run if it exists; else one at work, else one that waits, else the newest with something to show.

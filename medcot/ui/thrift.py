@@ -1,0 +1,54 @@
+"""Two habits of Gradio that cost a page more than all that it does, each switched off for one gr.Blocks.
+
+Of an event's outputs Gradio builds each component anew, also those that a handler has left alone: about a millisecond
+for each of some forty. And its queue looks for something to do 1,100 times a second, a twentieth of a core for an idle
+server. (gradio 6; https://github.com/gradio-app/gradio/blob/main/gradio/blocks.py, postprocess_data, and queueing.py,
+start_processing)
+"""
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+import gradio as gr
+from gradio.state_holder import SessionState
+
+EVENT_SECONDS = 0.03  # an event may wait so long before it is begun
+PROGRESS_SECONDS = 1.0  # no event here reports progress to Gradio
+
+
+def be_thrifty(demo: gr.Blocks) -> None:
+    """Let answers cost what they change, and an idle queue next to nothing."""
+    demo._queue.sleep_when_free, demo._queue.progress_update_sleep_when_free = EVENT_SECONDS, PROGRESS_SECONDS
+    process_all = demo.postprocess_data
+
+    async def process_changed(block_fn: Any, predictions: Any, state: SessionState | None) -> list[Any]:
+        places = changed(block_fn.outputs, predictions)
+        if places is None:
+            return await process_all(block_fn, predictions, state)
+        answer: list[Any] = [None if block.stateful else gr.skip() for block in block_fn.outputs]
+        if places:
+            fewer = copy.copy(block_fn)
+            fewer.outputs = [block_fn.outputs[place] for place in places]
+            values = [predictions[key] for key in sorted(predictions, key=lambda key: at(block_fn.outputs, key))]
+            found = await process_all(fewer, values if len(values) > 1 else values[0], state)
+            for place, value in zip(places, found, strict=True):
+                answer[place] = value
+        return answer
+
+    demo.postprocess_data = process_changed  # type: ignore[method-assign]
+
+
+def changed(outputs: Sequence[Any], predictions: Any) -> list[int] | None:
+    """The places of the outputs that a handler's answer names; None for an answer of another kind."""
+    if not isinstance(predictions, dict) or len(outputs) < 2:
+        return None
+    if predictions == gr.skip():
+        return []
+    places = [at(outputs, key) for key in predictions]
+    return sorted(places) if places and min(places) >= 0 and len(set(places)) == len(places) else None
+
+
+def at(outputs: Sequence[Any], key: object) -> int:
+    """A component's place among the outputs; -1 if it is none of them."""
+    return next((place for place, block in enumerate(outputs) if block._id == getattr(key, "_id", None)), -1)

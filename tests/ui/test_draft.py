@@ -1,0 +1,42 @@
+"""What of a form that a browser kept is restored: values that a field can show, and nothing else."""
+
+import json
+
+import pytest
+
+from medcot.ui.form import Form
+from medcot.ui.train.draft import Draft
+
+
+@pytest.fixture
+def draft(page):
+    with page.demo:
+        return Draft(page, Form("starter"))
+
+
+def restored(draft, kept):
+    """The values by path that a kept text restores."""
+    names = dict(zip(draft.form.components, draft.form.paths, strict=True))
+    updates = draft.restore(kept)
+    if not isinstance(updates, dict) or updates.get("__type__"):
+        return {}
+    return {names[c]: u["value"] for c, u in updates.items() if c in names and "value" in u}
+
+
+def test_what_was_typed_comes_back_though_it_be_wrong(draft):
+    typed = {"recipe": "starter", "training.epochs": "x", "name": "Käse <b>", "training.packing": True}
+    typed = {path: value for path, value in typed.items() if path in draft.form.paths}
+    assert restored(draft, json.dumps(typed)) == typed
+
+
+@pytest.mark.parametrize(
+    "kept",
+    [
+        *(None, "", "{", "[]", "7", '"x"', "null", "[" * 100_000, '{"gone.setting": "1"}', '{"name": 7}'),
+        *('{"recipe": "of-an-older-version"}', '{"prompt.style": "none such"}', '{"name": "%s"}' % ("x" * 5000)),
+        *('{"name": {"a": []}}', '{"training.gradient_checkpointing": []}'),
+    ],
+    ids=lambda kept: str(kept)[:30],
+)
+def test_what_no_field_can_show_is_left_out(draft, kept):
+    assert restored(draft, kept) == {}

@@ -1,0 +1,71 @@
+"""What an event costs: its answer is the same as Gradio's own, and only what it changes is built."""
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+
+import gradio as gr
+import pytest
+from gradio.state_holder import SessionState
+
+from medcot.ui.thrift import be_thrifty
+
+
+def page():
+    with gr.Blocks() as demo:
+        parts = [gr.HTML("a"), gr.Radio(["x"]), gr.State("s"), gr.Button("b"), gr.Tabs()]
+        parts[3].click(lambda: None, None, parts)
+    return demo, parts
+
+
+def processed(demo, predictions, state):
+    (event,) = demo.fns.values()
+    with ThreadPoolExecutor() as aside:  # where a browser test ran before, this thread's event loop is Playwright's
+        return aside.submit(asyncio.run, demo.postprocess_data(event, predictions, state)).result()
+
+
+ANSWERS = {
+    "nothing": lambda p: gr.skip(),
+    "one": lambda p: {p[0]: "new"},
+    "one update": lambda p: {p[1]: gr.update(choices=["y", "z"], value="z")},
+    "in another order": lambda p: {p[4]: gr.update(selected="t"), p[2]: "kept", p[0]: "<b>"},
+    "all": lambda p: {p[0]: "", p[1]: "x", p[2]: None, p[3]: gr.update(visible=False), p[4]: gr.update(visible=True)},
+    "a list": lambda p: ["new", "x", "s", "b", gr.skip()],
+}
+
+
+def plain(part):
+    return {k: v for k, v in part.items() if k != "props" or set(v) != {"__type__"}} if isinstance(part, dict) else part
+
+
+@pytest.mark.parametrize("name", ANSWERS)
+def test_answers_and_what_a_session_keeps_are_those_of_gradio(name):
+    found = []
+    for thrifty in (False, True):
+        demo, parts = page()
+        if thrifty:
+            be_thrifty(demo)
+        state = SessionState(demo)
+        answer = processed(demo, ANSWERS[name](parts), state)
+        kept = [state[parts[2]._id], state[parts[1]._id].choices, state[parts[3]._id].visible]
+        # Gradio tells an HTML block that was left alone of properties, of which there are none.
+        found.append(([plain(part) for part in answer], kept))
+    assert found[0] == found[1]
+
+
+def test_only_what_changes_is_built(monkeypatch):
+    demo, parts = page()
+    be_thrifty(demo)
+    built, state = [], SessionState(demo)
+    made = gr.Button.__init__
+    monkeypatch.setattr(gr.Button, "__init__", lambda self, *a, **k: (built.append(k), made(self, *a, **k))[1])
+    processed(demo, {parts[0]: "new"}, state)
+    assert built == []
+    processed(demo, {parts[3]: gr.update(visible=False)}, state)
+    assert len(built) == 1
+
+
+def test_an_answer_with_a_component_that_is_no_output_is_refused_as_ever():
+    demo, parts = page()
+    be_thrifty(demo)
+    with pytest.raises(ValueError, match="not specified as output"):
+        processed(demo, {parts[0]: "new", gr.HTML(render=False): "y"}, SessionState(demo))
