@@ -9,7 +9,8 @@ from medcot.data import starter
 from medcot.errors import BadInput
 from medcot.evaluation import summary as table
 from medcot.evaluation.answers import ARMS
-from medcot.evaluation.summary import Summary, cautions, seen_text, verdict_text
+from medcot.evaluation.judge.words import licence_lines
+from medcot.evaluation.summary import Summary, cautions, judgements, seen_text, verdict_text
 from medcot.prompts.contract import PromptContract
 from medcot.runs.events import Validation
 from medcot.runs.run import Run
@@ -176,4 +177,7 @@ def data_licence(data: DataSettings) -> str:
 
 
 # What card.md calls.
-WORDS = (base_licence, base_name, cautions, data_licence, fenced, llama_licence, seen_text, source_name, verdict_text)
+WORDS = (
+    *(base_licence, base_name, cautions, data_licence, fenced, judgements, licence_lines),
+    *(llama_licence, seen_text, source_name, verdict_text),
+)

@@ -6,7 +6,7 @@ import typer
 from typer import Option
 
 from medcot import __version__
-from medcot.cli import adapters, evaluate, runs, train
+from medcot.cli import adapters, evaluate, judge, runs, train
 from medcot.cli.options import in_words
 from medcot.machine import escape_unknown_letters
 
@@ -22,7 +22,7 @@ app = typer.Typer(
 for command in (
     *(train.quickstart, train.plan, train.train),
     *(runs.runs, runs.show, runs.stop, runs.rename, runs.note, runs.delete),
-    *(evaluate.evaluate, evaluate.results, evaluate.score),
+    *(evaluate.evaluate, judge.judge, evaluate.results, evaluate.score),
     *(adapters.ask, adapters.publish, adapters.export, runs.doctor, train.init_config),
 ):
     app.command()(in_words(command))

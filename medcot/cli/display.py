@@ -17,7 +17,7 @@ from rich.text import Text
 from medcot.errors import Problem
 from medcot.evaluation import summary as results
 from medcot.evaluation.answers import ARMS, Reply, Shown, title
-from medcot.evaluation.summary import Summary, cautions, verdict_text
+from medcot.evaluation.summary import Summary, cautions, judgements, verdict_text
 from medcot.runs.job_dir import State, Status
 from medcot.runs.plan import Audit, Planned
 from medcot.runs.run import Run, duration, size
@@ -116,7 +116,8 @@ def ending(run_id: str, status: Status) -> None:
 
 def summary(found: Summary) -> None:
     """Show an evaluation: the verdict first, then the figures beside their floors."""
-    out.print(Panel(verdict_text(found), title="Base against tuned", expand=False))
+    said = "\n".join([*judgements(found), verdict_text(found)])
+    out.print(Panel(said, title="Base against tuned", expand=False))
     if found.adapter:
         out.print(f"tuned: {found.adapter}, not trained here", soft_wrap=True)
     table = results.scores(found)
@@ -142,8 +143,8 @@ def scores(table: results.Table) -> None:
     shown = Table(box=None, pad_edge=False)
     for heading in headings:
         shown.add_column(heading, justify="right" if heading else "left", no_wrap=True)
-    for row in table.rows:
-        shown.add_row(*row)
+    for number, row in enumerate(table.rows):
+        shown.add_row(*row, style="dim" if number in table.grey else None)
     if _fits(shown):
         out.print(shown)
         return
@@ -151,7 +152,8 @@ def scores(table: results.Table) -> None:
         out.print(label, style="bold")
         of_arms = ", ".join(f"{arm} {value}" for arm, value in zip(headings[1:-2], values, strict=True))
         between = f" ({interval})" if interval else ""
-        out.print(Padding(f"{of_arms}; tuned less base {less}{between}", (0, 0, 0, 2)))
+        change = f"; tuned less base {less}{between}" if less else ""
+        out.print(Padding(f"{of_arms}{change}", (0, 0, 0, 2)))
 
 
 def _fits(table: Table) -> bool:

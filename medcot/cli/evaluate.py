@@ -118,10 +118,10 @@ def evaluate(
         settings = override(found.settings(), pairs).evaluation
         evaluation = jobs.start_evaluation(found, order(settings))
     o.follow_or_exit(evaluation, "Evaluation", found, as_json)
-    _show(found, evaluation, as_json)
+    show(found, evaluation, as_json)
 
 
-def _show(run: "Run", done: "Evaluation", as_json: bool, **more: str) -> None:
+def show(run: "Run", done: "Evaluation", as_json: bool, **more: str) -> None:
     """Print a finished evaluation, in JSON with `more` keys."""
     from medcot.cli import display
 
@@ -165,7 +165,7 @@ def results(
     if as_csv:
         sys.stdout.write(csv_text(summary))
     else:
-        _show(found, done, as_json, evaluation=done.id)
+        show(found, done, as_json, evaluation=done.id)
 
 
 def score(

@@ -20,6 +20,7 @@ from medcot.hub import SETTINGS
 from medcot.runs import liveness
 from medcot.runs.events import Failed, Finished, Started, Stopped
 from medcot.runs.job_dir import JobDir
+from medcot.runs.judging import order_of
 from medcot.runs.run import Evaluation, Run
 from medcot.runs.store import RunStore
 from medcot.workers.slot import wait_for_slot
@@ -106,7 +107,14 @@ def work(job: Run | Evaluation, run: Run, stop: StopSignal) -> Outcome:
 
     heard = job.append if distributed.is_main_process() else lambda event: None
     with tracking.follow(run, settings, heard) as report:
-        if isinstance(job, Evaluation):
+        if isinstance(job, Evaluation) and job.is_judged:
+            from medcot.engine.judge import judge
+
+            report(Started(job="judge", device=order_of(job).where))
+            judge(run, job, report)
+            if summary := job.summary():
+                report.figures(summary)
+        elif isinstance(job, Evaluation):
             from medcot.engine.backends.peft import PeftBackend
             from medcot.engine.evaluate import evaluate
 

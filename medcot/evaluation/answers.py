@@ -152,6 +152,18 @@ class Shown(BaseModel):
         return self.model_extra or {}
 
     @property
+    def judged(self) -> list[str]:
+        """What judges said of it and why, by the way they were asked."""
+        said = self.scores.get("judged")
+        words = said if isinstance(said, dict) else {}
+        return [
+            f"{way}: {one.get('said')}{'. ' if one.get('why') else ''}{one.get('why', '')}"
+            for way, listed in words.items()
+            for one in (listed if isinstance(listed, list) else [])
+            if isinstance(one, dict)
+        ]
+
+    @property
     def found(self) -> Found | None:
         """Which facts the answer names, if its question lists any."""
         facts = self.scores.get("facts")

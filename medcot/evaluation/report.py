@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING
 
 from medcot.evaluation import summary as table
 from medcot.evaluation.answers import Example, Sample, title
-from medcot.evaluation.summary import Summary, cautions, counts_text, points, seen_text, verdict_text
+from medcot.evaluation.judge.words import licence_lines
+from medcot.evaluation.summary import Summary, cautions, counts_text, judgements, points, seen_text, verdict_text
 
 if TYPE_CHECKING:
     from jinja2 import Template
 
 HERE = Path(__file__).parent
-WORDS = (title, points, verdict_text, counts_text, seen_text, cautions)  # what the templates call
+# What the templates call.
+WORDS = (title, points, verdict_text, counts_text, seen_text, cautions, judgements, licence_lines)
 WIDTH, HEIGHT = 640, 200
 MOST_BARS = 400  # more would be thinner than a pixel; the sorted differences are then thinned
 

@@ -11,6 +11,8 @@ from pydantic import ConfigDict, Field, TypeAdapter, model_validator
 from medcot.evaluation.answers import BASE, TUNED, Example, Sample, title
 from medcot.evaluation.choice import ChoiceExample
 from medcot.evaluation.in_training import ELSEWHERE, Unseen
+from medcot.evaluation.judge import words as judging
+from medcot.evaluation.judge.licence import Judged
 from medcot.evaluation.measure import Figures, Measure, Row, Words
 from medcot.evaluation.metrics import FEWEST_RECORDS, ArmScores, Comparison, Written
 from medcot.evaluation.records import Records
@@ -54,12 +56,13 @@ class Summary(Figures, Heading):
     notes: list[str] = Field(default_factory=list)
     seconds: float | None = None
     tokens: dict[str, int] = Field(default_factory=dict)
+    judges: dict[str, Judged] = Field(default_factory=dict)  # by the way they were asked
 
     @model_validator(mode="after")
     def _can_be_shown(self) -> Self:
         """Refuse what other software wrote under this name: whatever passes here can be drawn and printed."""
         try:
-            scores(self), floors(self), ceiling(self), cautions(self), seen_text(self)
+            scores(self), floors(self), ceiling(self), cautions(self), seen_text(self), judgements(self)
             for key in self.paired:
                 verdict_text(self, key), self.paired[key].counts
             self.tuned_base  # noqa: B018
@@ -92,7 +95,9 @@ class Summary(Figures, Heading):
     def rows(self) -> list[Row]:
         """The rows that there are figures for; a summary of an older version has fewer."""
         known = next(iter(self.arms.values()))
-        return [row for row in self.words.rows if row.key in known]
+        # Of a judge's rows an arm may have none, as where it writes no reasoning to judge.
+        judged = {key for found in self.arms.values() for key in found if key in judging.ROW_OF}
+        return [row for row in self.words.rows if row.key in known or row.key in judged]
 
     @property
     def all_floors(self) -> list[tuple[Row, dict[str, float]]]:
@@ -129,19 +134,28 @@ class Summary(Figures, Heading):
 
     def figure(self, row: Row, arm: ArmScores) -> str:
         """Format an arm's figure, with its interval if it has one."""
-        keys = (row.key, "low", "high") if self.has_interval(row, arm) else (row.key,)
-        value, *sides = (format(arm[key], row.form) for key in keys)
+        if row.key in judging.ROW_OF and row.key not in arm:
+            return judging.NOTHING
+        value, *sides = (format(arm[key], row.form) for key in (row.key, *self.interval_of(row, arm)))
         return f"{value} ({' to '.join(sides)})" if sides else value
 
-    def has_interval(self, row: Row, arm: ArmScores) -> bool:
-        return row == self.headline and "low" in arm
+    def interval_of(self, row: Row, arm: ArmScores) -> tuple[str, ...]:
+        """The keys of an arm's interval of that row; none if it has none."""
+        keys = ("low", "high") if row == self.headline else (f"{row.key}_low", f"{row.key}_high")
+        return keys if keys[0] in arm else ()
+
+    def label(self, row: Row) -> str:
+        """A row's name for people, marked where a judge has no licence for it."""
+        return row.label if judging.counts(row.key, self.judges) else f"{row.label} ({judging.UNLICENSED})"
 
     def difference(self, row: Row, part: Unseen | None = None) -> tuple[str, str]:
-        """Format (tuned less base, its interval) of a row; the interval is empty if none was computed.
+        """Format (tuned less base, its interval) of a row; empty where none was computed, or none counts.
 
         `part`: of the questions that the model was not trained on.
         """
         of = part or self
+        if not judging.counts(row.key, self.judges) or any(row.key not in of.arms[arm] for arm in (BASE, TUNED)):
+            return "", ""
         compared = of.paired[TUNED_BASE]
         found = compared if row == self.headline else compared.measures.get(row.key)
         if found is None:
@@ -177,20 +191,24 @@ class Table:
     headings: tuple[str, ...]
     rows: Sequence[tuple[str, ...]]
     notes: tuple[str, ...] = ()
+    grey: frozenset[int] = frozenset()  # the rows that do not count
 
 
 def scores(summary: Summary) -> Table:
     """Make a row for each figure: its name, each arm's, tuned less base, and the interval of that."""
     headings = ("", *map(title, summary.arms), "Tuned less base", "95% interval")
-    rows = []
+    rows, grey = [], set[int]()
     for row in summary.rows:
-        rows.append((row.label, *(summary.figure(row, arm) for arm in summary.arms.values()), *summary.difference(row)))
+        if not judging.counts(row.key, summary.judges):
+            grey.add(len(rows))
+        figures = (summary.figure(row, arm) for arm in summary.arms.values())
+        rows.append((summary.label(row), *figures, *summary.difference(row)))
         if summary.without and row in summary.told_apart:
             figures = (summary.figure(row, summary.without.arms[arm]) for arm in summary.arms)
             rows.append((f"{row.label}{UNSEEN}", *figures, *summary.difference(row, summary.without)))
     how = [summary.words.prompt] if summary.prompt and summary.words.prompt else []
     notes = (f"{summary.data.records} {summary.asked}", "; ".join([summary.metric, *how]), str(summary.decoding))
-    return Table(headings, rows, notes)
+    return Table(headings, rows, notes, frozenset(grey))
 
 
 def floors(summary: Summary) -> Table:
@@ -227,6 +245,11 @@ def verdict_text(summary: Summary, key: str = TUNED_BASE) -> str:
     wanted = paired.records_needed or 0
     needed = f" About {wanted} records would tell such a difference (80% power)." if wanted > had else ""
     return f"{of}Not distinguishable at this size: {name} differs by {figures}.{needed}"
+
+
+def judgements(summary: Summary) -> list[str]:
+    """What the judges say of tuned against base, or why they have no say."""
+    return judging.sentences(summary.judges, summary.arms)
 
 
 def counts_text(summary: Summary) -> str:

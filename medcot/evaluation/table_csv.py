@@ -6,7 +6,9 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 
 from medcot.evaluation.in_training import EXACT, NEARLY
-from medcot.evaluation.metrics import Comparison
+from medcot.evaluation.judge.words import UNLICENSED, counts
+from medcot.evaluation.measure import Row
+from medcot.evaluation.metrics import ArmScores, Comparison
 from medcot.evaluation.summary import Summary, scores
 
 
@@ -35,15 +37,17 @@ def _lines(summary: Summary) -> Iterator[tuple[str | float, ...]]:
     yield "kind", "measure", "arm", "value", "low", "high", "note"
     name = summary.headline.key
     for arm, found in summary.arms.items():
-        for row in summary.rows:
-            sides = (found["low"], found["high"]) if summary.has_interval(row, found) else ("", "")
-            yield "score", row.key, arm, found[row.key], *sides, scores(summary).notes[1] if row.key == name else ""
+        for row in (row for row in summary.rows if row.key in found):
+            note = scores(summary).notes[1] if row.key == name else _mark(summary, row.key)
+            yield "score", row.key, arm, found[row.key], *_sides(summary, row, found), note
     for row, floors_of in summary.all_floors:
         for floor, value in floors_of.items():
             yield "floor", row.key, floor, value, "", "", summary.words.floors.get(floor, "")
         if summary.ceiling and row.key in summary.ceiling:
             yield "ceiling", row.key, "", summary.ceiling[row.key], "", "", "the references cut at the token budget"
-    yield from _differences("difference", name, summary.paired)
+    for line in _differences("difference", name, summary.paired):
+        yield (*line[:-1], line[-1] or _mark(summary, str(line[1])))
+    yield from _licences(summary)
     if not (told := summary.in_training):
         return
     if told.compared is not None:
@@ -52,10 +56,29 @@ def _lines(summary: Summary) -> Iterator[tuple[str | float, ...]]:
     if summary.without:
         for row in summary.told_apart:
             for arm, found in summary.without.arms.items():
-                sides = (found["low"], found["high"]) if summary.has_interval(row, found) else ("", "")
+                sides = _sides(summary, row, found)
                 note = f"{summary.without.records} questions that are not in the training data"
                 yield "score, not trained on", row.key, arm, found[row.key], *sides, note
         yield from _differences("difference, not trained on", name, summary.without.paired)
+
+
+def _sides(summary: Summary, row: Row, found: ArmScores) -> tuple[float | str, float | str]:
+    """The interval of an arm's figure; empty if it has none."""
+    low, high = [found[key] for key in summary.interval_of(row, found)] or ("", "")
+    return low, high
+
+
+def _mark(summary: Summary, key: str) -> str:
+    """That a judge's row does not count."""
+    return "" if counts(key, summary.judges) else UNLICENSED
+
+
+def _licences(summary: Summary) -> Iterator[tuple[str | float, ...]]:
+    for way, judged in summary.judges.items():
+        licence = judged.licence
+        yield "licence", way, judged.model, float(licence.passed), "", "", "; ".join(licence.reasons)
+        for check, tried in licence.checks.items():
+            yield "licence", f"{way}.{check}", judged.model, tried.passed / max(1, tried.tried), "", "", ""
 
 
 def _differences(kind: str, name: str, compared: Mapping[str, Comparison]) -> Iterator[tuple[str | float, ...]]:

@@ -5,7 +5,7 @@ Progress, figures and endings have this form alone, so that the page and the com
 
 import time
 from collections.abc import Callable
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypedDict, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter
 
@@ -144,6 +144,23 @@ class Failed(Event):
 class Stopped(Event):
     type: Literal["stopped"] = "stopped"
     step: int = 0
+
+
+class TrainingProgress(TypedDict):
+    """How far a run's training is, for lists."""
+
+    step: int
+    total_steps: int
+    loss: float | None
+    first_validation_loss: float | None
+    validation_loss: float | None
+    seconds: float | None
+
+
+class Metrics(TrainingProgress):
+    """A run's figures for lists, as `--json` prints them."""
+
+    summary: dict[str, Any] | None
 
 
 _Lived = Started | PlanMade | Finished | Failed | Stopped

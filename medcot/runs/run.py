@@ -12,7 +12,7 @@ import secrets
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypedDict, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
@@ -24,7 +24,7 @@ from medcot.evaluation.summary import EXAMPLE, SAMPLE, Summary
 from medcot.evaluation.table_csv import csv_text
 from medcot.hub import SETTINGS, WEIGHTS
 from medcot.machine import disk_in_words, write_atomically
-from medcot.runs.events import Finished, PlanMade, Step, Validation
+from medcot.runs.events import Finished, Metrics, PlanMade, Step, TrainingProgress, Validation
 from medcot.runs.job_dir import STATUS, JobDir, Status, command, has_plain_name, read_lines
 from medcot.safety.foreign import read_json
 from medcot.settings import RunSettings, as_written, message_of
@@ -32,9 +32,10 @@ from medcot.settings.evaluation import EvaluationOrder
 from medcot.settings.names import NAME_LENGTH, plain_name
 
 ABOUT = "about.json"  # the shown name and a note
-Lines = Literal["answers", "examples", "samples"]
+Lines = Literal["answers", "examples", "samples", "verdicts"]
 Settings = TypeVar("Settings", bound=BaseModel)
 SUMMARY = "summary.json"  # of an evaluation
+JUDGE: Literal["judge"] = "judge"  # the job of an evaluation whose answers are being judged
 ORIGIN = "origin.json"  # names the adapter that a run measures; without it the run was trained here
 
 
@@ -87,12 +88,18 @@ class Evaluation(JobDir):
         return _settings(EvaluationOrder.model_validate_json, self.path / SETTINGS, "Start a new evaluation.")
 
     def processes(self) -> int:
-        """In how many it is to be answered."""
-        return self.order().processes
+        """In how many it is to be answered; a judge asks in one."""
+        return 1 if self.is_judged else self.order().processes
+
+    @property
+    def is_judged(self) -> bool:
+        """Whether its job, running or ended, is a judge's; it was answered before."""
+        status = self._read_status()
+        return status is not None and status.job == JUDGE
 
     def _how_to_go_on(self) -> tuple[str, str]:
-        go_on = command(f"evaluate {self.path.parent.parent.name} --resume {self.id}", self.path.parents[2])
-        kept = "What is answered is kept"
+        words = f"{'judge' if self.is_judged else 'evaluate'} {self.path.parent.parent.name} --resume {self.id}"
+        kept, go_on = "What is answered is kept", command(words, self.path.parents[2])
         return f"{kept}; go on with: {go_on}", f"{kept}: press Resume evaluation to go on."
 
     @property
@@ -131,23 +138,6 @@ def _settings(read: Callable[[str], Settings], path: Path, fix: str) -> Settings
         return read(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise BadInput.of(str(path), f"cannot be read: {error}.", fix) from None
-
-
-class Progress(TypedDict):
-    """How far a run's training is, for lists."""
-
-    step: int
-    total_steps: int
-    loss: float | None
-    first_validation_loss: float | None
-    validation_loss: float | None
-    seconds: float | None
-
-
-class Metrics(Progress):
-    """A run's figures for lists, as `--json` prints them."""
-
-    summary: dict[str, Any] | None
 
 
 class Run(JobDir):
@@ -256,7 +246,7 @@ class Run(JobDir):
         """Of the newest evaluation of the held-out records that has one; other measures are no run's headline."""
         return next((s for e in self.evaluations() if (s := e.summary()) and s.measure is Records), None)
 
-    def progress(self) -> Progress:
+    def progress(self) -> TrainingProgress:
         """Last losses, for lists."""
         step, finished = self.newest_event(Step), self.newest_event(Finished)
         planned, losses = step or self.newest_event(PlanMade), [e.loss for e in self.events_of(Validation)]

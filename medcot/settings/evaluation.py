@@ -11,12 +11,10 @@ from medcot.settings.schema import EvaluationSettings, Section
 KEY_VARIABLE = "MEDCOT_ENDPOINT_KEY"
 
 
-class EndpointSettings(Section):
-    """A server, and what it calls base and tuned. Given by whoever runs medcot, never by a page's visitor."""
+class ServerSettings(Section):
+    """A server of OpenAI's protocol. Given by whoever runs medcot, never by a page's visitor."""
 
     url: str = Field(max_length=500, title="Server", description="Such as http://127.0.0.1:8000/v1.")
-    base: str = Field(min_length=1, max_length=300, title="Base", description="The base's model name there.")
-    tuned: str = Field(min_length=1, max_length=300, title="Tuned", description="The adapter's model name there.")
     concurrency: int = Field(8, ge=1, le=256, title="Requests at once", description="Never more than this many.")
     timeout: float = Field(300.0, gt=0, le=86_400, title="Time-out", description="Seconds for one answer.")
     retries: int = Field(3, ge=0, le=10, title="Retries", description="After a time-out, a refusal or a 5xx.")
@@ -31,6 +29,13 @@ class EndpointSettings(Section):
         if parts.username is not None or parts.password is not None or parts.query or parts.fragment:
             raise ValueError(f"may hold no name, password or query; put the key into {KEY_VARIABLE}")
         return url.strip().rstrip("/")
+
+
+class EndpointSettings(ServerSettings):
+    """A server, and what it calls base and tuned."""
+
+    base: str = Field(min_length=1, max_length=300, title="Base", description="The base's model name there.")
+    tuned: str = Field(min_length=1, max_length=300, title="Tuned", description="The adapter's model name there.")
 
 
 def given(url: str | None, base: str | None, tuned: str | None) -> dict[str, str] | None:

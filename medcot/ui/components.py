@@ -187,9 +187,10 @@ def figures(pairs: Sequence[tuple[str, str]]) -> str:
     return f'<dl class="mc-figures">{cells}</dl>'
 
 
-def row(heading: str, cells: Iterable[object]) -> str:
+def row(heading: str, cells: Iterable[object], *, grey: bool = False) -> str:
     """A table's row; heading and cells are HTML."""
-    return f"<tr><th scope=row>{heading}</th>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
+    found = "".join(f"<td>{cell}</td>" for cell in cells)
+    return f"<tr{' class=mc-soft' if grey else ''}><th scope=row>{heading}</th>{found}</tr>"
 
 
 def table(name: str, caption: str, headings: Sequence[str], rows: str) -> str:

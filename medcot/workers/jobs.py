@@ -20,12 +20,13 @@ from medcot.errors import BadInput, Failure, Problem
 from medcot.evaluation import choice_files
 from medcot.hub import SETTINGS
 from medcot.machine import child_environment, disk_in_words, write_atomically
-from medcot.runs import liveness
+from medcot.runs import judging, liveness
 from medcot.runs.job_dir import ALIVE, WORKER_MODULE, JobDir
-from medcot.runs.run import Evaluation, Run
+from medcot.runs.run import JUDGE, Evaluation, Run
 from medcot.runs.store import RunStore
 from medcot.settings import RunSettings
 from medcot.settings.evaluation import KEY_VARIABLE, EvaluationOrder
+from medcot.settings.judging import JudgeOrder
 from medcot.workers import reading
 
 CHAT = "chat"  # how the service worker calls itself when it holds the slot
@@ -96,18 +97,35 @@ def resume_evaluation(evaluation: Evaluation, secrets: Mapping[str, str] | None 
         evaluation.order()
         if evaluation.status().state == "finished":
             raise BadInput.of("--resume", f"{evaluation.named} is finished.", "Start a new one.")
-        _spawn(evaluation, "evaluate", secrets)
+        _spawn(evaluation, JUDGE if evaluation.is_judged else "evaluate", secrets)
 
 
-def _keys(job: Run | Evaluation) -> dict[str, str]:
+def start_judging(run: Run, evaluation: Evaluation, order: JudgeOrder, given: judging.Given) -> None:
+    """Have the answers of a finished evaluation judged.
+
+    Raises BadInput if there is nothing to judge, or the evaluation has a worker.
+    """
+    with _writing(evaluation.path), evaluation.claimed("evaluation"):
+        judging.require_answers(run, evaluation)
+        judging.write_order(evaluation, order, given)
+        _spawn(evaluation, JUDGE, None)
+
+
+def _keys(job: Run | Evaluation, kind: str) -> dict[str, str]:
     """This process's own keys that this job needs, beside those that every child has."""
-    asks_a_server = isinstance(job, Evaluation) and job.order().endpoint
+    asks_a_server: object = None
+    if isinstance(job, Evaluation):
+        asks_a_server = judging.order_of(job).server if kind == JUDGE else job.order().endpoint
     return machine.own("WANDB_API_KEY", *([KEY_VARIABLE] if asks_a_server else []))
 
 
-def _spawn(job: Run | Evaluation, kind: Literal["train", "evaluate"], secrets: Mapping[str, str] | None) -> None:
-    environment = child_environment({**_keys(job), **(secrets or {})}, job.processes())
+Kind = Literal["train", "evaluate", "judge"]
+
+
+def _spawn(job: Run | Evaluation, kind: Kind, secrets: Mapping[str, str] | None) -> None:
+    keys = {**_keys(job, kind), **(secrets or {})}
     job.write_status("queued", job=kind)
+    environment = child_environment(keys, job.processes())
     with job.log_path.open("ab") as log:
         given = {"stdin": subprocess.PIPE, "stdout": log, "stderr": log, "env": environment}
         # The worker has its place in the folder from its first moment on.

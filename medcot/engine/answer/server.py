@@ -16,7 +16,7 @@ from medcot.errors import BadInput, Problem
 from medcot.evaluation.answers import Decoding, Ending, Reply
 from medcot.prompts.contract import Exchange, PromptContract, chat_messages
 from medcot.safety.foreign import parse_json
-from medcot.settings.evaluation import KEY_VARIABLE, EndpointSettings
+from medcot.settings.evaluation import KEY_VARIABLE, EndpointSettings, ServerSettings
 
 Cancelled = Callable[[], bool]
 History = Sequence[Exchange]
@@ -25,17 +25,22 @@ CONNECT_SECONDS = 10.0
 FIRST_WAIT = 0.5  # seconds before the first retry; doubled for each further one
 AGAIN = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
 DENIED = frozenset({401, 403})
+ONLY_THIS = frozenset({400, 413, 422})  # a refusal of one request, as by a filter, and not of all
 MOST_SAID = 300  # characters of a server's own words
 OTHER_SHAPE = "gave an answer of another shape than OpenAI's"
 
 
-class Endpoint:
-    """A client of one server under one contract; safe to use from several threads. Close it when done."""
+class Declined(BadInput):
+    """One request was refused; the server may take others."""
 
-    def __init__(
-        self, settings: EndpointSettings, contract: PromptContract, transport: httpx.BaseTransport | None = None
-    ):
-        self.settings, self.contract = settings, contract
+
+class Server:
+    """A client of one server; safe to use from several threads. Close it when done."""
+
+    settings: ServerSettings
+
+    def __init__(self, settings: ServerSettings, transport: httpx.BaseTransport | None = None):
+        self.settings = settings
         self._key = os.environ.get(KEY_VARIABLE, "")
         address = settings.url if settings.url.endswith("/v1") else f"{settings.url}/v1"
         self._http = httpx.Client(
@@ -51,17 +56,69 @@ class Endpoint:
     def close(self) -> None:
         self._http.close()
 
-    def require_models(self) -> None:
-        """Raise BadInput if the server does not answer, refuses the key, or lists its models without base or tuned."""
+    def listed(self) -> list[str] | None:
+        """The models that it lists; None if it keeps no list. Raises BadInput if it does not answer or refuses."""
         try:
             response = self._http.get("/models")
         except httpx.TransportError as error:
-            raise self._problem(f"did not answer: {type(error).__name__}", "Start it, or fix the address.") from None
+            raise self.problem(f"did not answer: {type(error).__name__}", "Start it, or fix the address.") from None
         if response.status_code in DENIED:
             raise self._refused(response)
         try:
-            listed = [str(m["id"]) for m in parse_json(response.text)["data"]]
+            return [str(m["id"]) for m in parse_json(response.text)["data"]]
         except (ValueError, KeyError, TypeError):
+            return None
+
+    def asked(self, path: str, body: Body) -> Any:
+        """The server's JSON, after as many retries as are set. Raises BadInput; Declined where only this is refused."""
+        wait, left = FIRST_WAIT, self.settings.retries
+        while True:
+            try:
+                response = self._http.post(path, json=body)
+            except httpx.TransportError as error:  # time-outs are among these
+                if not left:
+                    raise self.problem(f"did not answer: {type(error).__name__}") from None
+            else:
+                if response.status_code == httpx.codes.OK:
+                    try:
+                        return parse_json(response.text)
+                    except ValueError:
+                        raise self.problem("answered with something that is not JSON") from None
+                if response.status_code not in AGAIN or not left:
+                    raise self._refused(response)
+                wait = max(wait, _retry_after(response))
+            time.sleep(wait)
+            wait, left = wait * 2, left - 1
+
+    def _refused(self, response: httpx.Response) -> BadInput:
+        if response.status_code in DENIED:
+            return self.problem(f"refuses the key (HTTP {response.status_code})", f"Set {KEY_VARIABLE}.")
+        refused = self.problem(f"answered HTTP {response.status_code}: {self.quoted(response.text)}")
+        return Declined(refused.problems) if response.status_code in ONLY_THIS else refused
+
+    def quoted(self, said: object) -> str:
+        """A server's words, short and without the key."""
+        text = " ".join(str(said or "").split())
+        return (text.replace(self._key, "[key]") if self._key else text)[:MOST_SAID] or "no reason given"
+
+    def problem(self, what: str, fix: str = "Look at the server's log, then go on with --resume.") -> BadInput:
+        return BadInput.of("endpoint", f"{self.settings.url} {what}.", fix)
+
+
+class Endpoint(Server):
+    """A client of the server that answers for base and tuned, under one contract."""
+
+    settings: EndpointSettings
+
+    def __init__(
+        self, settings: EndpointSettings, contract: PromptContract, transport: httpx.BaseTransport | None = None
+    ):
+        super().__init__(settings, transport)
+        self.contract = contract
+
+    def require_models(self) -> None:
+        """Raise BadInput if the server does not answer, refuses the key, or lists its models without base or tuned."""
+        if (listed := self.listed()) is None:
             return  # it has no list; the first question will show
         # `transformers serve` lists what it has cached and loads others by name, so only a pinned server is believed.
         wanted = {"base": self.settings.base, "tuned": self.settings.tuned}
@@ -75,13 +132,13 @@ class Endpoint:
     def complete(self, model: str, question: str, decoding: Decoding) -> Reply:
         """The whole answer of `model`; `tokens` is the server's count, 0 if it gives none. Raises BadInput."""
         started = time.monotonic()
-        found = self._asked(*self._request(model, question, decoding))
+        found = self.asked(*self._request(model, question, decoding))
         try:
             choice = found["choices"][0]
             text = _whole(choice, self.contract)
             tokens = int((found.get("usage") or {}).get("completion_tokens") or 0)
         except (KeyError, IndexError, TypeError, AttributeError):
-            raise self._problem(OTHER_SHAPE) from None
+            raise self.problem(OTHER_SHAPE) from None
         ended: Ending = "limit" if choice.get("finish_reason") == "length" else "finished"
         return Reply(text=text, tokens=tokens, ended=ended, seconds=time.monotonic() - started)
 
@@ -112,7 +169,7 @@ class Endpoint:
                     apart = bool(reasoning or apart) and not text
                     ended = "limit" if cut else ended
         except (httpx.HTTPError, ValueError) as error:
-            raise self._problem(f"broke off: {type(error).__name__}") from None
+            raise self.problem(f"broke off: {type(error).__name__}") from None
         return ended
 
     def _piece(self, event: Any) -> tuple[str, str, bool]:
@@ -123,11 +180,11 @@ class Endpoint:
         try:
             if error := event.get("error"):
                 said = error.get("message") if isinstance(error, dict) else error
-                raise self._problem(f"broke off: {self._quoted(said)}")
+                raise self.problem(f"broke off: {self.quoted(said)}")
             choice = (event.get("choices") or [{}])[0]
-            return *_parts_of(choice.get("delta") or choice), choice.get("finish_reason") == "length"
+            return *parts_of(choice.get("delta") or choice), choice.get("finish_reason") == "length"
         except (KeyError, IndexError, TypeError, AttributeError):
-            raise self._problem(OTHER_SHAPE) from None
+            raise self.problem(OTHER_SHAPE) from None
 
     def _request(self, model: str, question: str, decoding: Decoding, history: History = ()) -> tuple[str, Body]:
         contract = self.contract
@@ -144,42 +201,8 @@ class Endpoint:
             "chat_template_kwargs": {"date_string": contract.date_string, **contract.switches},
         }
 
-    def _asked(self, path: str, body: Body) -> Any:
-        """The server's JSON, after as many retries as are set."""
-        wait, left = FIRST_WAIT, self.settings.retries
-        while True:
-            try:
-                response = self._http.post(path, json=body)
-            except httpx.TransportError as error:  # time-outs are among these
-                if not left:
-                    raise self._problem(f"did not answer: {type(error).__name__}") from None
-            else:
-                if response.status_code == httpx.codes.OK:
-                    try:
-                        return parse_json(response.text)
-                    except ValueError:
-                        raise self._problem("answered with something that is not JSON") from None
-                if response.status_code not in AGAIN or not left:
-                    raise self._refused(response)
-                wait = max(wait, _retry_after(response))
-            time.sleep(wait)
-            wait, left = wait * 2, left - 1
 
-    def _refused(self, response: httpx.Response) -> BadInput:
-        if response.status_code in DENIED:
-            return self._problem(f"refuses the key (HTTP {response.status_code})", f"Set {KEY_VARIABLE}.")
-        return self._problem(f"answered HTTP {response.status_code}: {self._quoted(response.text)}")
-
-    def _quoted(self, said: object) -> str:
-        """A server's words, short and without the key."""
-        text = " ".join(str(said or "").split())
-        return (text.replace(self._key, "[key]") if self._key else text)[:MOST_SAID] or "no reason given"
-
-    def _problem(self, what: str, fix: str = "Look at the server's log, then go on with --resume.") -> BadInput:
-        return BadInput.of("endpoint", f"{self.settings.url} {what}.", fix)
-
-
-def _parts_of(message: Any) -> tuple[str, str]:
+def parts_of(message: Any) -> tuple[str, str]:
     """(reasoning, text) of a message: some servers give the reasoning in a separate field."""
     reasoning = message.get("reasoning_content") or message.get("reasoning") or ""
     return str(reasoning), str(message.get("content") or message.get("text") or "")
@@ -187,7 +210,7 @@ def _parts_of(message: Any) -> tuple[str, str]:
 
 def _whole(choice: Any, contract: PromptContract) -> str:
     """A choice's text with what the server left out: the reasoning, an opened tag, the stop string that ended it."""
-    reasoning, text = _parts_of(choice.get("message") or choice)
+    reasoning, text = parts_of(choice.get("message") or choice)
     text = f"<think>{reasoning}</think>{text}" if reasoning else contract.whole(text)
     stopped_by = str(choice.get("stop_reason"))
     return text + stopped_by if stopped_by in contract.rules.stops and not text.endswith(stopped_by) else text

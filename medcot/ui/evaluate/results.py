@@ -10,7 +10,7 @@ from medcot.errors import Problem
 from medcot.evaluation import summary as table
 from medcot.evaluation.answers import TITLES, TUNED, Example, Reference, Shown, title
 from medcot.evaluation.report import plots
-from medcot.evaluation.summary import Summary, cautions, counts_text, seen_text, verdict_text
+from medcot.evaluation.summary import Summary, cautions, counts_text, judgements, seen_text, verdict_text
 from medcot.runs.run import SUMMARY, Evaluation
 from medcot.ui import components as c
 
@@ -57,15 +57,18 @@ def verdict(summary: Summary) -> str:
     others = [verdict_text(summary, key) for key in summary.further]
     said = (counts_text(summary), *others, seen_text(summary), *cautions(summary))
     lines = "".join(f"<p>{c.text(line)}</p>" for line in said if line)
-    return f'<div class="mc-verdict mc-{c.text(outcome)}"><strong>{c.text(verdict_text(summary))}</strong>{lines}</div>'
+    judged = "".join(f"<p>{c.text(line)}</p>" for line in judgements(summary))
+    whole = f"{judged}<strong>{c.text(verdict_text(summary))}</strong>{lines}"
+    return f'<div class="mc-verdict mc-{c.text(outcome)}">{whole}</div>'
 
 
 def scores(summary: Summary) -> str:
     found, rows = table.scores(summary), ""
     asked, metric, decoding = found.notes
-    for label, *arms, change, interval in found.rows:
+    for number, (label, *arms, change, interval) in enumerate(found.rows):
         figures, _, unit = _signed(change).partition(" ")
-        rows += c.row(label, [*arms, f'{figures} <small class="mc-unit">{unit}</small>', _signed(interval)])
+        cells = [*arms, f'{figures} <small class="mc-unit">{unit}</small>', _signed(interval)]
+        rows += c.row(label, cells, grey=number in found.grey)
     return c.table("scores", f"{asked}: {metric}; {decoding}", [*map(c.text, found.headings[1:])], rows)
 
 
@@ -121,8 +124,8 @@ def listing(evaluation: Evaluation, notice: str, order: object, filters: object)
 def example(row: Example) -> str:
     arms = "".join(
         f'<section class="mc-arm mc-arm-{arm if arm in TITLES else "further"}"><h4>{c.text(title(arm))}</h4>'
-        f"{_note(row.note(arm))}{parts(shown)}{_note('Format: ' + '; '.join(shown.problems) if shown.problems else '')}"
-        "</section>"
+        f"{_note(row.note(arm))}{_judged(shown)}{parts(shown)}"
+        f"{_note('Format: ' + '; '.join(shown.problems) if shown.problems else '')}</section>"
         for arm, shown in row.arms.items()
     )
     options = "".join(f"<li>{c.text(f'{letter}. {text}')}</li>" for letter, text in row.options.items())
@@ -136,6 +139,12 @@ def example(row: Example) -> str:
 
 def _note(words: str) -> str:
     return f'<p class="mc-format">{c.text(words)}</p>' if words else ""
+
+
+def _judged(shown: Shown) -> str:
+    """The judge's words, folded."""
+    lines = "".join(f"<li>{c.text(line)}</li>" for line in shown.judged)
+    return c.fold("The judge's words", f"<ul>{lines}</ul>") if lines else ""
 
 
 def reference(right: Reference) -> str:
