@@ -197,7 +197,7 @@ class Table:
 def scores(summary: Summary) -> Table:
     """Make a row for each figure: its name, each arm's, tuned less base, and the interval of that."""
     headings = ("", *map(title, summary.arms), "Tuned less base", "95% interval")
-    rows, grey = [], set[int]()
+    rows, grey = list[tuple[str, ...]](), set[int]()
     for row in summary.rows:
         if not judging.counts(row.key, summary.judges):
             grey.add(len(rows))

@@ -45,8 +45,7 @@ def _lines(summary: Summary) -> Iterator[tuple[str | float, ...]]:
             yield "floor", row.key, floor, value, "", "", summary.words.floors.get(floor, "")
         if summary.ceiling and row.key in summary.ceiling:
             yield "ceiling", row.key, "", summary.ceiling[row.key], "", "", "the references cut at the token budget"
-    for line in _differences("difference", name, summary.paired):
-        yield (*line[:-1], line[-1] or _mark(summary, str(line[1])))
+    yield from _marked(summary, _differences("difference", name, summary.paired))
     yield from _licences(summary)
     if not (told := summary.in_training):
         return
@@ -71,6 +70,11 @@ def _sides(summary: Summary, row: Row, found: ArmScores) -> tuple[float | str, f
 def _mark(summary: Summary, key: str) -> str:
     """That a judge's row does not count."""
     return "" if counts(key, summary.judges) else UNLICENSED
+
+
+def _marked(summary: Summary, lines: Iterator[tuple[str | float, ...]]) -> Iterator[tuple[str | float, ...]]:
+    for line in lines:
+        yield (*line[:-1], line[-1] or _mark(summary, str(line[1])))
 
 
 def _licences(summary: Summary) -> Iterator[tuple[str | float, ...]]:
