@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from pydantic import Field
+
 from medcot.data import Example as Record
 from medcot.data import load
 from medcot.errors import BadInput
@@ -44,8 +46,8 @@ class InTraining(Written):
 
     compared: int | None
     why: str = ""  # they are not there
-    word_for_word: tuple[int, ...] = ()  # numbers of questions
-    nearly: tuple[int, ...] = ()
+    word_for_word: list[int] = Field(default_factory=list)  # numbers of questions
+    nearly: list[int] = Field(default_factory=list)
     without: Unseen | None = None
 
     @property
@@ -91,7 +93,7 @@ class Trained:
         """The part of summary.json."""
         if self.records is None:
             return InTraining(compared=None, why=self.why)
-        numbers = {how: tuple(sorted(n for n, seen in self.seen.items() if seen.how == how)) for how in (EXACT, NEARLY)}
+        numbers = {how: sorted(n for n, seen in self.seen.items() if seen.how == how) for how in (EXACT, NEARLY)}
         found = {"word_for_word": numbers[EXACT], "nearly": numbers[NEARLY]}
         return InTraining(compared=len(self.records), **found, **({"without": without} if without else {}))
 

@@ -195,7 +195,7 @@ def test_held_out_questions_that_were_trained_on_too_are_told_and_the_table_has_
     job = evaluated(run)
     summary, examples = job.summary(), job.examples()
     told = summary.in_training
-    assert (told.compared, told.word_for_word, told.nearly) == (12, (1,), (2,))
+    assert (told.compared, told.word_for_word, told.nearly) == (12, [1], [2])
     assert [(e.record, e.in_training and (e.in_training.record, e.in_training.how)) for e in examples] == [
         (1, (16, "word for word")),
         (2, (10, "nearly")),
@@ -207,7 +207,7 @@ def test_held_out_questions_that_were_trained_on_too_are_told_and_the_table_has_
     assert told.without.records == told.without.arms["base"]["records"] == 2
     said = "2 of 4 questions stand in the training data (1 word for word, 1 nearly; held against 12 training records)"
     page, table = ((job.path / name).read_text(encoding="utf-8") for name in ("report.html", "table.csv"))
-    card = model_card(run, of_run(run)[0].contract)
+    card = model_card(run, of_run(run).contract)
     for face in (page, card):
         assert said in face
         assert "Answer ROUGE-L, not trained on" in face
@@ -228,7 +228,7 @@ def test_questions_of_a_file_are_held_against_the_training_records_and_gone_ones
     file = asked(tmp_path / "q.jsonl", "Which of these makes a great toe swell overnight?", learned.upper())
     order = {"questions": file, "choice_max_new_tokens": 16}
     summary = evaluated(run, **order).summary()
-    assert (summary.in_training.compared, summary.in_training.word_for_word) == (12, (2,))
+    assert (summary.in_training.compared, summary.in_training.word_for_word) == (12, [2])
     assert summary.in_training.without.arms["base"]["records"] == 1
     records.write_text(records.read_text().replace("croup", "Croup"))
     changed_since = evaluated(run, **order).summary()
@@ -236,10 +236,11 @@ def test_questions_of_a_file_are_held_against_the_training_records_and_gone_ones
         "Whether questions stand in the training data is not known: the training data has changed since."
     )
     records.unlink()
-    gone = evaluated(run, **order).summary()
+    job = evaluated(run, **order)
+    gone = job.summary()
     assert "the training data cannot be read again (there is no file" in seen_text(gone)
     assert gone.in_training.without is None
-    assert all(e.in_training is None for e in run.evaluations()[0].examples())
+    assert all(e.in_training is None for e in job.examples())
 
 
 def test_where_every_question_was_trained_on_it_is_remembering(run, tmp_path):
