@@ -207,6 +207,7 @@ def test_held_out_questions_that_were_trained_on_too_are_told_and_the_table_has_
     assert told.without.records == told.without.arms["base"]["records"] == 2
     said = "2 of 4 questions stand in the training data (1 word for word, 1 nearly; held against 12 training records)"
     page, table = ((job.path / name).read_text(encoding="utf-8") for name in ("report.html", "table.csv"))
+    job.write_status("finished", job="evaluate")
     card = model_card(run, of_run(run).contract)
     for face in (page, card):
         assert said in face
