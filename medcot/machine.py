@@ -260,8 +260,7 @@ HOSTS = "PET_NNODES"  # torchrun's own variable for the number of hosts
 
 def hosts() -> int:
     """Hosts that share a job's processes: PET_NNODES, else one."""
-    count = os.environ.get(HOSTS, "1")
-    return max(1, int(count)) if count.isdigit() else 1
+    return max(1, int(count)) if (count := os.environ.get(HOSTS, "1")).isdigit() else 1
 
 
 def here(count: int) -> int:

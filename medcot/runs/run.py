@@ -181,8 +181,7 @@ class Run(JobDir):
 
     def shown_status(self) -> Status:
         """For lists: the training's status, or the newest evaluation's if it was not trained here."""
-        evaluations = self.evaluations() if self.origin() else []
-        return (evaluations[0] if evaluations else self).status()
+        return next(iter(self.evaluations() if self.origin() else []), self).status()
 
     def _how_to_go_on(self) -> tuple[str, str]:
         if not self.checkpoints():
@@ -192,8 +191,7 @@ class Run(JobDir):
 
     def checkpoints(self) -> list[Path]:
         """Complete checkpoints, newest first."""
-        steps = checkpoint_steps(self.checkpoints_dir)
-        return sorted(steps, key=lambda path: steps[path], reverse=True)
+        return sorted(checkpoint_steps(self.checkpoints_dir), key=lambda path: -int(path.name.partition("-")[2]))
 
     def evaluations(self) -> list[Evaluation]:
         """Newest first."""
@@ -261,8 +259,7 @@ class Run(JobDir):
 
     def metrics(self) -> Metrics:
         """Last losses and the newest evaluation's headline, for lists."""
-        summary = self.latest_summary()
-        return {**self.progress(), "summary": summary.as_json() if summary else None}
+        return {**self.progress(), "summary": summary.as_json() if (summary := self.latest_summary()) else None}
 
 
 def checkpoint_steps(folder: Path) -> dict[Path, int]:
