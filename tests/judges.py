@@ -12,6 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from medcot.data import Example as Record
 from medcot.evaluation.answers import Answer, Question
+from medcot.evaluation.in_training import Trained
 from medcot.evaluation.judge.probes import FILLER
 from medcot.evaluation.records import Records
 from medcot.evaluation.rouge import VARIANT
@@ -182,7 +183,7 @@ def serving(server: Server) -> Iterator[str]:
 
 def write_evaluation(run: Run, records: Sequence[Record], answers: Mapping[str, Sequence[str]]) -> Evaluation:
     """A finished evaluation in which the arms gave these answers, as the engine leaves one."""
-    measure = Records(run.settings().data, list(records), "f", VARIANT)
+    measure = Records(run.settings().data, list(records), "f", VARIANT, Trained([]))
     examples = []
     for question, *given in zip(measure.questions, *answers.values(), strict=False):
         outputs = {arm: _answer(question, arm, text) for arm, text in zip(answers, given, strict=True)}

@@ -1,5 +1,6 @@
 """Judges over HTTP: who is licensed, what they estimate, what is kept, and what is said where one misbehaves."""
 
+import html
 import json
 import re
 from dataclasses import replace
@@ -98,7 +99,7 @@ def test_figures_stand_in_one_table_that_every_face_shows(run, starter):
         "The judge judge, against the references (licensed): tuned is worse than base in right answers"
     )
     report, csv = ((job.path / name).read_text() for name in ("report.html", "table.csv"))
-    assert said in report
+    assert said in html.unescape(report)
     assert "references pass: 72 of 72" in report
     assert "score,judged_right,tuned,0.458" in csv
     assert "licence,reference,judge,1.0" in csv
