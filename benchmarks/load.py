@@ -8,7 +8,6 @@ end. The page and its model are processes of their own; their memory is read eve
 
 import argparse
 import itertools
-import signal
 import socket
 import subprocess
 import sys
@@ -50,7 +49,7 @@ def main() -> None:
     try:
         measure(f"http://127.0.0.1:{port}", run.id, psutil.Process(page.pid), args)
     finally:
-        page.send_signal(signal.SIGINT)
+        page.terminate()  # a shell lets programs in its background ignore Ctrl-C
         page.wait(60)
 
 

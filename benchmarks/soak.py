@@ -11,7 +11,6 @@ import argparse
 import json
 import os
 import random
-import signal
 import statistics
 import subprocess
 import sys
@@ -127,7 +126,7 @@ def page(folder: Path, store: RunStore, seen: Seen) -> Iterator[tuple[psutil.Pro
     try:
         yield psutil.Process(process.pid), process.stdout.readline().split()[0]
     finally:
-        process.send_signal(signal.SIGINT)
+        process.terminate()  # as a container ends it; a shell lets programs in its background ignore Ctrl-C
         process.wait(60)
     if said := complaints.read_text():
         seen.wrong(f"the page's own complaints: {said[-2000:]}")
