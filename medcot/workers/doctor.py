@@ -21,7 +21,7 @@ from medcot.workers.protocol import DeviceRequest, TorchDevice
 PACKAGES = (
     *("torch", "transformers", "trl", "peft", "accelerate", "datasets"),
     *(needs.package for needs in BACKENDS.values()),
-    *("bitsandbytes", "gradio", "huggingface_hub", "wandb"),
+    *("bitsandbytes", "gradio", "huggingface_hub", "wandb", "xllamacpp"),
 )
 
 

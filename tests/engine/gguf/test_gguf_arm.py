@@ -85,6 +85,21 @@ def test_the_command_line_asks_a_file(file, runs_dir):
     assert "there is no such file" in refused.output
 
 
+def test_the_command_line_exports_a_file_and_shows_what_llama_cpp_said(run, tmp_path):
+    runs = ["--runs-dir", str(run.path.parent)]
+    asked = ["export", run.id, *runs, "--format", "gguf", "--questions", "2", "--max-new-tokens", "8"]
+    done = CliRunner().invoke(app, [*asked, "--quantize", "q8_0,f16", "--to", str(tmp_path / "a")])
+    assert done.exit_code == 0, done.output
+    said = " ".join(done.output.split())
+    assert "Merged and checked" in said
+    assert "are those of the exported model" in said
+    assert "ollama create" in said
+    assert {p.suffix for p in (tmp_path / "a").iterdir()} == {".gguf", "", ".md", ".json"}
+    again = CliRunner().invoke(app, [*asked, "--to", str(tmp_path / "a")])
+    assert again.exit_code == 2
+    assert "is there already" in again.output
+
+
 def test_a_file_answers_as_tuned_did(evaluation, file):
     from medcot.engine.gguf.arm import answer
 
