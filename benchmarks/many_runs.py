@@ -33,9 +33,6 @@ from medcot.ui import TABS
 from medcot.ui.page import Page
 from medcot.workers.client import ServiceClient
 
-# What a card is sent by a page that shows nothing yet, but for its mark, which comes last.
-NOTHING = {"Queue": [None], "OpenRun": [None], "History": [None] * 2, "EvaluateTab": [None] * 4, "Picker": [None, []]}
-
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -100,40 +97,46 @@ def look(store: RunStore, tabs: int) -> None:
         page = Page(demo, store.root, ServiceClient(store.root))
         for build in TABS.values():
             build(page)
-    settled: list[Callable[[], Any]] = []
+    shown = Shown(page)
 
     def first() -> None:
         with page.reader.one_moment():
-            for see, _, _ in page._looks:
-                settled.append(seen_by(see))
+            shown.tick()
 
     def second(count: int) -> Callable[[], None]:
         def ticks() -> None:
             page.store._folder._looked = float("-inf")  # as if the second were over
             for _ in range(count):
                 with page.reader.one_moment():
-                    changed = [see() for see in settled]
-                    assert not any(changed), "it is settled"
+                    assert not shown.tick(), "it is settled"
 
         return ticks
 
     print(f"first look of a page          {spent(first):8.3f} s")
+    first()  # a card may show what another has drawn
     print(f"settled second, one tab       {min(spent(second(1)) for _ in range(5)):8.4f} s")
     many = min(spent(second(tabs)) for _ in range(5))
     print(f"settled second, {tabs} tabs       {many:8.4f} s, {many / tabs:.4f} s a tick")
 
 
-def seen_by(see: Callable[..., dict[Any, Any]]) -> Callable[[], Any]:
-    """Draw a card, and return what a tick of a page does that shows what was drawn."""
-    card: Any = see.__self__  # type: ignore[attr-defined]
-    values = [*NOTHING[type(card).__name__], "nothing", *([""] if type(card).__name__ == "EvaluateTab" else [])]
-    shown = see(*values)
-    values[len(NOTHING[type(card).__name__])] = shown[card.mark]
-    if listed := shown.get(getattr(card, "runs", None)):  # the page has the choice that it was sent
-        values[0] = listed.get("value", values[0])
-    if type(card).__name__ == "EvaluateTab":
-        values[-1] = shown[card.shown]
-    return lambda: see(*values)
+class Shown:
+    """What an open page holds of the components that its looks read."""
+
+    def __init__(self, page: Page):
+        self._looks = page._looks
+        self._held: dict[Any, Any] = {part: part.value for _, inputs, _ in self._looks for part in inputs}
+        marks = (getattr(see.__self__, "mark", None) for see, _, _ in self._looks)  # type: ignore[attr-defined]
+        self._held |= dict.fromkeys(filter(None, marks), "nothing")  # else the page would not have been loaded yet
+
+    def tick(self) -> bool:
+        """Whether anything has changed since the last one."""
+        changed = False
+        for see, inputs, _ in self._looks:
+            for part, new in (see(*(self._held[part] for part in inputs)) or {}).items():
+                changed = True
+                is_update = isinstance(new, dict) and "__type__" in new
+                self._held[part] = new.get("value", self._held.get(part)) if is_update else new
+        return changed
 
 
 def spent(do: Callable[[], object]) -> float:

@@ -27,7 +27,7 @@ from medcot.settings.recipes import compose
 
 MODULE = "medcot.workers.reading"
 SECONDS, DOWNLOAD_SECONDS = 600.0, 7200.0  # a file of 300 MB takes 40 s on two slow cores; a data set may be fetched
-SETTINGS_SECONDS = 30.0
+SETTINGS_SECONDS = 120.0
 LEAST_BYTES = 2 * 2**30  # that reading may take, of which the libraries take a part
 SHARE = 0.5  # of the free memory, that it may take where that is more
 PREVIEWED, MOST_SHOWN = 3, 20_000  # records, and characters of each text in them
