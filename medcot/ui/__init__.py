@@ -21,6 +21,8 @@ from medcot.workers.client import ServiceClient
 
 TABS = {"Train": train.build, "Evaluate": EvaluateTab, "Chat": ChatTab}
 SCRIPTS = "".join(f"<script>{components.from_file(name)}</script>" for name in ("watch.js", "address.js"))
+# The lists whose choice is in the page's address, and as what.
+ADDRESSED = {"runs": "run", "evaluate-run": "run", "chat-run": "run", "evaluation": "evaluation"}
 FAVICON = Path(__file__).parent / "favicon.svg"
 SESSIONS = 200  # pages whose state is kept at once
 UPLOADS_STAY = 3600  # seconds in gradio's temporary folder; runs and evaluations use copies
@@ -45,6 +47,9 @@ def build_app(runs_dir: Path, client: Client | None = None, server: ServerSource
                     build(page)
                 tab.select(None, js=f"() => medcot.at('tab', '{title.lower()}')")
         demo.load(None, js="() => medcot.go()")
+        for chosen in list(demo.blocks.values()):
+            if name := ADDRESSED.get(getattr(chosen, "elem_id", None) or ""):
+                gr.on(chosen.input, None, chosen, js=f"one => medcot.at('{name}', one)")  # type: ignore[attr-defined]
         Api(page)
         page.watch()
     guard.guard(demo)

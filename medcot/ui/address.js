@@ -1,5 +1,5 @@
 (() => {
-  // Tab, run and evaluation in the page's address: a link, a reload and the back button lead there.
+  // Tab, run and evaluation in the page's address: a link and a reload lead there, and the back button to the last tab.
   const parts = () => new URLSearchParams(location.search);
   let going = true; // while the page follows an address, as at first, it writes none
   const at = (name, value) => {
@@ -7,17 +7,13 @@
     if (going || !value || before === value) return;
     now.set(name, value);
     if (name === 'run') now.delete('evaluation');
-    history[before === null ? 'replaceState' : 'pushState'](null, '', '?' + now);
-  };
-  const click = (selector, is) => {
-    const found = [...document.querySelectorAll(selector)].find(is);
-    if (found && !found.checked && found.getAttribute('aria-selected') !== 'true') found.click();
+    history[name === 'tab' && before !== null ? 'pushState' : 'replaceState'](null, '', '?' + now);
   };
   const go = () => {
-    const tab = parts().get('tab'), run = parts().get('run');
+    const tab = parts().get('tab');
     going = true;
-    click('.mc-tabs > .tab-wrapper [role=tab]', one => one.innerText.trim().toLowerCase() === tab);
-    click('#runs input', one => one.value === run);
+    [...document.querySelectorAll('.mc-tabs > .tab-wrapper [role=tab]')]
+      .find(one => one.innerText.trim().toLowerCase() === tab && one.getAttribute('aria-selected') !== 'true')?.click();
     setTimeout(() => { going = false; }, 300);
   };
   addEventListener('popstate', go);

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import gradio as gr
 from gradio.blocks import Block
+from gradio.context import LocalContext
 
 from medcot.machine import device
 from medcot.runs.job_dir import JobDir
@@ -114,6 +115,12 @@ class Page:
 def looked(version: str) -> str:
     """Where watch.js reads which version the page shows."""
     return f'<data id="looked" value="{version}"></data>'
+
+
+def addressed(name: str) -> str | None:
+    """The run or the evaluation that the page's address names; it is looked up like any choice of a browser."""
+    request = LocalContext.request.get(None)
+    return request.query_params.get(name) if request else None
 
 
 def still(update: Update, chosen: object) -> Update:

@@ -6,8 +6,10 @@ import re
 import pytest
 from playwright.sync_api import expect
 
+from medcot.runs.store import RunStore
+from medcot.settings import RunSettings
 from tests.browser.conftest import PATIENCE, field, unfold
-from tests.fakes import FakeClient
+from tests.fakes import FakeClient, write_run
 
 pytestmark = pytest.mark.slow
 expect.set_options(timeout=PATIENCE)
@@ -33,6 +35,23 @@ def test_a_reload_keeps_the_tab_and_a_link_and_the_back_button_lead_to_one(serve
     expect(tab(linked, "Evaluate")).to_have_attribute("aria-selected", "true")
     strange = open_page(f"{url}/?tab=%3Cscript%3E&run=../../etc")
     expect(tab(strange, "Train")).to_have_attribute("aria-selected", "true")
+
+
+def test_a_run_has_an_address_and_a_reload_keeps_it_in_every_tab(serve, open_page, runs_dir):
+    store = RunStore(runs_dir)
+    older, newer = (write_run(store, RunSettings(), "finished", adapter=True) for _ in range(2))
+    url = serve(runs_dir, FakeClient())
+    page = open_page(url)
+    expect(page.locator(f'#runs input[value="{newer.id}"]')).to_be_checked()
+    page.locator(f'#runs input[value="{older.id}"]').check()
+    expect(page).to_have_url(re.compile(f"run={older.id}"))
+    page.reload()
+    expect(page.locator(f'#runs input[value="{older.id}"]')).to_be_checked()
+    for name, listed in (("Evaluate", "#evaluate-run"), ("Chat", "#chat-run")):
+        tab(page, name).click()
+        expect(page.locator(f"{listed} input")).to_have_value(re.compile(older.id))
+    gone = open_page(f"{url}/?run=20200101-000000-000-gone-0000")
+    expect(gone.locator(f'#runs input[value="{newer.id}"]')).to_be_checked()
 
 
 def test_a_reload_keeps_the_form_and_the_browser_keeps_no_key_and_no_question(serve, open_page, runs_dir):

@@ -5,9 +5,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import gradio as gr
 import pytest
+from gradio.context import LocalContext
 
-from medcot.ui import TABS, build_app
-from tests.fakes import FakeClient
+from medcot.runs.store import RunStore
+from medcot.settings import RunSettings
+from medcot.ui import ADDRESSED, TABS, build_app
+from tests.fakes import FakeClient, write_run
 from tests.ui.test_guard import name_of
 
 
@@ -57,3 +60,24 @@ def test_a_visitor_of_a_space_lands_on_what_he_may_use(monkeypatch, runs_dir, sp
     tabs = next(block for block in page.blocks.values() if isinstance(block, gr.Tabs))
     assert tabs.selected == opened
     assert opened in {None, *TABS}
+
+
+def test_the_page_opens_with_the_run_and_the_evaluation_that_its_address_names(app, runs_dir):
+    older, _ = (write_run(RunStore(runs_dir), RunSettings(), "finished", adapter=True) for _ in range(2))
+    first = older.new_evaluation()
+    for evaluation in (first, older.new_evaluation()):
+        evaluation.write_status("finished", job="evaluate")
+    opened = named(app, "train.open_run.OpenRun.newest", "evaluate.tab.EvaluateTab.newest", "chat.picker.Picker.first")
+    assert len(opened) == 3
+    request = gr.Request(query_params={"run": older.id, "evaluation": first.id})
+    held = LocalContext.request.set(request)
+    try:
+        chosen = {
+            component.elem_id: update["value"]
+            for event in opened.values()
+            for component, update in event.fn(*[None] * len(event.inputs)).items()
+            if component.elem_id in ADDRESSED
+        }
+    finally:
+        LocalContext.request.reset(held)
+    assert chosen == {"runs": older.id, "evaluate-run": older.id, "chat-run": older.id, "evaluation": first.id}

@@ -15,7 +15,7 @@ from medcot.ui.chat.judging import Blinded, Judged
 from medcot.ui.chat.question import Decoding, read
 from medcot.ui.components import stripped, style_of
 from medcot.ui.guard import visitor_may
-from medcot.ui.page import LATEST, QUIET, Page, Update, Updates, still
+from medcot.ui.page import LATEST, QUIET, Page, Update, Updates, addressed, still
 from medcot.ui.sources import AdapterSource, Source
 
 Opened = list[Adapter]  # the adapters that one page has opened
@@ -95,7 +95,7 @@ class Picker:
 
     @visitor_may
     def first(self) -> Updates:
-        return self.turned_to(None, [])
+        return self.turned_to(addressed("run"), [])
 
     @visitor_may
     def choose(self, chosen: object, opened: Opened, decoded_for: object) -> Updates:

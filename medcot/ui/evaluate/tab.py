@@ -19,7 +19,7 @@ from medcot.ui.evaluate.questions import Elsewhere, Questions
 from medcot.ui.evaluate.results import FILTERS, LOSS, ORDERS, listing, results, spoilt
 from medcot.ui.guard import visitor_may
 from medcot.ui.job_reader import mark
-from medcot.ui.page import HIDE, LATEST, QUIET, SHOW, UNCHANGED, Page, Updates, choice_of, still
+from medcot.ui.page import HIDE, LATEST, QUIET, SHOW, UNCHANGED, Page, Updates, addressed, choice_of, still
 from medcot.ui.publish import PublishPanel
 from medcot.workers import jobs
 
@@ -83,7 +83,10 @@ class EvaluateTab:
 
     @visitor_may
     def newest(self, order: object, filters: object) -> Updates:
-        """On load: the run that is being evaluated, else the newest."""
+        """On load: what the address names, else the run that is being evaluated, else the newest."""
+        if wanted := addressed("run"):
+            view = self.view(wanted, addressed("evaluation"), order, filters)
+            return view | self._own_settings(view)
         at_work = (run.id for run in self.page.reader.tuned() if is_evaluated(run))
         return self.opened(next(at_work, None), order, filters)
 

@@ -17,7 +17,7 @@ from medcot.ui.chart import Points, loss_plot, small_plots
 from medcot.ui.components import from_elsewhere
 from medcot.ui.guard import is_visitor, visitor_may
 from medcot.ui.job_reader import Seen, mark
-from medcot.ui.page import HIDE, LATEST, QUIET, Page, Updates, still
+from medcot.ui.page import HIDE, LATEST, QUIET, Page, Updates, addressed, still
 from medcot.ui.train import stages
 from medcot.workers import jobs
 
@@ -78,7 +78,7 @@ class OpenRun:
     @visitor_may
     def newest(self) -> Updates:
         """The run that the page opens with."""
-        return self.view(None)
+        return self.view(addressed("run"))
 
     @visitor_may
     def open(self, run_id: object) -> Updates:
