@@ -3,7 +3,7 @@
 import tomllib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
@@ -65,6 +65,9 @@ class Words:
     elsewhere: str | None = None  # asked and label for an adapter from elsewhere, from which nothing was held out
     test: str = ""  # what a comparison's p_value is of
     prompt: str = ""  # whose wording the questions are put in
+    groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # rows of one kind, by its name
+    lower: tuple[str, ...] = ()  # rows of which less is better
+    neither: tuple[str, ...] = ()  # rows that are neither better nor worse, as a length
 
 
 _TABLES = Path(__file__).with_name("measures.toml").read_text(encoding="utf-8")

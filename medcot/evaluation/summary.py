@@ -14,12 +14,13 @@ from medcot.evaluation.in_training import ELSEWHERE, Unseen
 from medcot.evaluation.judge import words as judging
 from medcot.evaluation.judge.licence import Judged
 from medcot.evaluation.measure import Figures, Measure, Row, Words
-from medcot.evaluation.metrics import FEWEST_RECORDS, ArmScores, Comparison, Written
+from medcot.evaluation.metrics import FEWEST_RECORDS, ArmScores, Comparison, Interval, Written
 from medcot.evaluation.records import Records
 from medcot.settings.evaluation import KINDS
 
 TUNED_BASE = f"{TUNED}-{BASE}"
 UNSEEN = ", not trained on"  # behind the name of a figure without the questions of the training data
+FURTHER = "Further figures"  # rows that a measure puts into no group
 MEASURES: dict[str, type[Measure]] = {kind: import_module(f"medcot.evaluation.{kind}").MEASURE for kind in KINDS}
 # The first that fits: only multiple choice has options.
 EXAMPLE: TypeAdapter[Example] = TypeAdapter(Annotated[ChoiceExample | Example, Field(union_mode="left_to_right")])
@@ -93,11 +94,18 @@ class Summary(Figures, Heading):
 
     @property
     def rows(self) -> list[Row]:
-        """The rows that there are figures for; a summary of an older version has fewer."""
-        known = next(iter(self.arms.values()))
+        """The rows that there are figures for, in the order of the groups; a summary of an older version has fewer."""
+        return [row for _, rows in self.grouped for row in rows]
+
+    @property
+    def grouped(self) -> list[tuple[str, list[Row]]]:
+        """The rows that there are figures for, by kind; those of no kind come last."""
+        known, groups = next(iter(self.arms.values())), self.words.groups
         # Of a judge's rows an arm may have none, as where it writes no reasoning to judge.
         judged = {key for found in self.arms.values() for key in found if key in judging.ROW_OF}
-        return [row for row in self.words.rows if row.key in known or row.key in judged]
+        rows = {row.key: row for row in self.words.rows if row.key in known or row.key in judged}
+        found = [(kind, [rows.pop(key) for key in keys if key in rows]) for kind, keys in groups.items()]
+        return [(kind, members) for kind, members in [*found, (FURTHER, list(rows.values()))] if members]
 
     @property
     def all_floors(self) -> list[tuple[Row, dict[str, float]]]:
@@ -148,6 +156,11 @@ class Summary(Figures, Heading):
         """A row's name for people, marked where a judge has no licence for it."""
         return row.label if judging.counts(row.key, self.judges) else f"{row.label} ({judging.UNLICENSED})"
 
+    def compared(self, row: Row, part: Unseen | None = None) -> Interval | None:
+        """Tuned less base with its interval; None if none was computed."""
+        compared = (part or self).paired[TUNED_BASE]
+        return compared if row == self.headline else compared.measures.get(row.key)
+
     def difference(self, row: Row, part: Unseen | None = None) -> tuple[str, str]:
         """Format (tuned less base, its interval) of a row; empty where none was computed, or none counts.
 
@@ -156,8 +169,7 @@ class Summary(Figures, Heading):
         of = part or self
         if not judging.counts(row.key, self.judges) or any(row.key not in of.arms[arm] for arm in (BASE, TUNED)):
             return "", ""
-        compared = of.paired[TUNED_BASE]
-        found = compared if row == self.headline else compared.measures.get(row.key)
+        found = self.compared(row, part)
         if found is None:
             return points(of.arms[TUNED][row.key] - of.arms[BASE][row.key], row.form), ""
         return points(found.difference, row.form), interval(found.low, found.high, row.form)

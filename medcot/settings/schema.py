@@ -210,7 +210,7 @@ class TrainingSettings(Section):
 
 
 class EvaluationSettings(Section):
-    records: int | None = setting(None, "Questions", "The first N held-out; none means all.", ge=1)
+    records: int | None = setting(None, "Number of questions", "The first N held-out; none means all.", ge=1)
     max_new_tokens: Tokens = setting(
         1280, "New tokens", "Budget for base and tuned alike. Real records need about 1280."
     )

@@ -7,6 +7,8 @@ from html import escape
 from itertools import pairwise
 from typing import TypeVar
 
+from medcot.evaluation.drawing import scale
+
 T = TypeVar("T")
 Points = Sequence[tuple[float, float]]
 MOST_POINTS = 300  # more make no visible difference to a line
@@ -100,7 +102,7 @@ class Frame:
     def around(cls, lines: Sequence[Line], total_steps: int) -> "Frame":
         both = [point for line in lines for point in line.points]
         values = [y for _, y in both]
-        return cls(max(total_steps, *(int(x) for x, _ in both), 1), *_scale(min(values), max(values)))
+        return cls(max(total_steps, *(int(x) for x, _ in both), 1), *scale(min(values), max(values)))
 
     def place(self, x: float, y: float) -> tuple[float, float]:
         return 100 * x / self.right, 100 * (self.top - y) / (self.top - self.bottom)
@@ -139,16 +141,6 @@ def _in_words(lines: Sequence[Line]) -> str:
         escape(f"{line.name} from {line.points[0][1]:.3g} to {line.points[-1][1]:.3g} at step {line.points[-1][0]:g}")
         for line in lines
     )
-
-
-def _scale(low: float, high: float) -> tuple[float, float, list[float]]:
-    """Round limits around the values, and the marks between them."""
-    span = max(high - low, abs(high) * 0.05, 1e-9)
-    size = 10.0 ** math.floor(math.log10(span / 3))
-    unit = next(size * m for m in (1, 2, 5, 10) if span / (size * m) <= 4)
-    first, last = math.floor(low / unit), math.ceil(high / unit)
-    last = max(last, first + 1)
-    return first * unit, last * unit, [float(f"{k * unit:.6g}") for k in range(first, last + 1)]
 
 
 def _steps(right: int) -> list[int]:

@@ -56,9 +56,9 @@ def in_markdown(value: object) -> str:
     return _MARKDOWN.sub(r"\\\g<0>", visible(value))
 
 
-def block(value: str = "", **kwargs: Any) -> gr.HTML:
-    """An HTML block without gradio's own styles and scripts."""
-    return gr.HTML(value, apply_default_css=False, js_on_load=None, **kwargs)
+def block(value: str = "", script: str | None = None, **kwargs: Any) -> gr.HTML:
+    """An HTML block without gradio's own styles and scripts; `script` has the block as `element`, and `trigger`."""
+    return gr.HTML(value, apply_default_css=False, js_on_load=script, **kwargs)
 
 
 def small_button(label: str, style: str = "mc-copy", **kwargs: Any) -> gr.Button:

@@ -28,22 +28,30 @@ def test_evaluates_to_a_table_that_a_second_viewer_sees(serve, open_page, tuned)
     page = open_page(url)
     page.get_by_role("tab", name="Evaluate", exact=True).click()
     expect(page.locator("#results")).to_contain_text("Not evaluated yet")
+    page.get_by_role("button", name="What is asked").click()
+    expect(page.get_by_label("New tokens", exact=True)).to_have_value(str(tuned.settings().evaluation.max_new_tokens))
+    page.get_by_label("Number of questions").fill("0")
+    page.get_by_role("button", name="Start evaluation", exact=True).click()
+    expect(page.locator("#evaluate-problems")).to_contain_text("Number of questions")
+    page.get_by_label("Number of questions").fill("2")
     page.get_by_role("button", name="Start evaluation", exact=True).click()
     try:
         page.get_by_role("button", name="Stop evaluation", exact=True).wait_for()
         page.reload()
         page.get_by_role("tab", name="Evaluate", exact=True).click()
         wait_until(lambda: all(job.status().state not in ALIVE for job in tuned.evaluations()), 180)
-        expect(page.locator("#scores")).to_be_visible()
+        expect(page.locator(".forest")).to_be_visible()
     finally:
         for job in tuned.evaluations():
             end(job)
     summary = tuned.latest_summary()
     assert summary
+    assert summary.data.records == 2
+    page.get_by_text("All figures in a table").click()
     expect(page.locator("#scores")).to_contain_text(f"{summary.arms['tuned']['answer_rouge_l']:.3f}")
     expect(page.locator("#floors tbody tr")).to_have_count(4)
     expect(page.locator("#results .mc-verdict")).to_contain_text("95% interval")
-    expect(page.locator("#examples details")).to_have_count(summary.data.records)
+    expect(page.locator("#examples .mc-example")).to_have_count(summary.data.records)
 
     second = open_page(url)
     second.get_by_role("tab", name="Evaluate", exact=True).click()
@@ -61,9 +69,13 @@ def test_figures_plots_sorting_filters_and_files_at_both_widths(serve, open_page
     page.set_viewport_size({"width": width, "height": 900})
     page.get_by_role("tab", name="Evaluate", exact=True).click()
     expect(page.locator("#results .mc-verdict strong")).to_contain_text("Tuned scores better than base")
+    for part in ("#evaluate", "#results .mc-verdict"):
+        expect(page.locator(part)).to_be_in_viewport()
+    page.get_by_text("All figures in a table").click()
     expect(page.locator("#scores thead th")).to_have_text(["Base", "Tuned", "Tuned less base", "95% interval"])
-    expect(page.locator("#scores tbody tr").first).to_contain_text("to +")
-    expect(page.locator("#results .plot-differences rect")).to_have_count(1 + sum(g != 0 for g in gains))
+    expect(page.locator("#scores")).to_contain_text("to +")
+    bars = page.locator("#results .plot-differences")
+    expect(bars.locator(".gain, .loss")).to_have_count(sum(g != 0 for g in gains))
     expect(page.locator("#results")).to_contain_text("Ceiling")
     shown = page.locator("#examples .mc-gain")
     expect(shown).to_have_count(len(gains))
@@ -149,3 +161,29 @@ def write_evaluated(runs_dir: Path, gains: list[float]) -> Evaluation:
     evaluation.write_reports(summary, list(map(EXAMPLE.validate_python, examples)), [])
     evaluation.write_status("finished", job="evaluate")
     return evaluation
+
+
+def test_a_click_on_a_bar_opens_its_record_on_its_page_and_takes_off_a_filter_that_hides_it(serve, open_page, runs_dir):
+    gains = [0.005 * (i - 5) for i in range(50)]
+    write_evaluated(runs_dir, gains)
+    page = open_page(serve(runs_dir, FakeClient()))
+    page.get_by_role("tab", name="Evaluate", exact=True).click()
+    records = page.locator("#examples .mc-example")
+    expect(records).to_have_count(20)
+    page.get_by_role("button", name="Next").click()
+    expect(page.locator(".mc-pager")).to_contain_text("Page 2 of 3")
+    page.get_by_label("Tuned worse", exact=True).check()
+    expect(records).to_have_count(5)
+    bar = page.locator('.plot-differences [data-record="48"] .hit')
+    bar.scroll_into_view_if_needed()
+    box = bar.bounding_box()
+    assert box
+    page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    opened = page.locator("#record-48[open]")
+    expect(opened).to_be_in_viewport()
+    expect(opened).to_contain_text("question Question 47")
+    expect(opened.get_by_role("heading", name="Reference", exact=True)).to_be_visible()
+    expect(opened.locator("mark").first).to_have_text("Question 47")
+    expect(page.locator(".mc-pager")).to_contain_text("Page 3 of 3")
+    expect(page.get_by_label("Tuned worse", exact=True)).not_to_be_checked()
+    assert "#record" not in page.url

@@ -2,12 +2,15 @@
 
 import csv
 import io
+import re
 from html.parser import HTMLParser
 from typing import ClassVar
 
 import pytest
 
-from medcot.evaluation import metrics, report
+from medcot.evaluation import metrics, report, rouge
+from medcot.evaluation.drawing import at_point, marked
+from medcot.evaluation.forest import Axis, forest
 from medcot.evaluation.measure import Row, Words
 from medcot.evaluation.records import Records
 from medcot.evaluation.rouge import VARIANT
@@ -34,7 +37,8 @@ class Page(HTMLParser):
         self.close()
 
     def handle_starttag(self, tag, attributes):
-        self.tags.append((tag, dict(attributes)))
+        if tag != "mark":  # around words that stand in the reference too, whatever they are
+            self.tags.append((tag, dict(attributes)))
 
     def handle_data(self, data):
         self.text += data
@@ -117,7 +121,8 @@ def test_text_from_data_or_a_model_is_shown_and_never_run(text):
 
 def test_the_page_stands_alone():
     page = Page(render(summary_of([example("a")]), [example("a")], []))
-    assert not [a for _, attributes in page.tags for a in attributes if a in ("src", "href", "srcset")]
+    links = [value for _, attributes in page.tags for a, value in attributes.items() if a in ("src", "href", "srcset")]
+    assert links == ["#record-1"], "a bar leads to its record, and nothing leads out of the file"
     assert not [a for _, attributes in page.tags for a in attributes if a.startswith("on")]
 
 
@@ -233,11 +238,15 @@ def with_facts(text: str) -> tuple[dict, dict]:
 def test_facts_come_first_with_their_floors_and_ceiling_and_what_they_do_not_say():
     summary, row = with_facts("x")
     page = Page(render(summary, [row], [])).text
+    assert "found by matching words" in page
+    page = page[page.index("All figures") :]
     assert page.index("Facts named") < page.index("Records with a forbidden statement") < page.index("Answer ROUGE-L")
-    for words in ("12.5%", "97.5%", "found by matching words", "Facts named, 1 of 1: named x.", "Missed: named x."):
+    for words in ("12.5%", "97.5%", "Facts named, 1 of 1: named x.", "Missed: named x."):
         assert words in page
     assert "States what it must not: forbidden x." in page
-    assert "answer ROUGE-L differs by" in page, "the verdict stays on the headline"
+    assert "answer ROUGE-L differs by" in verdict_text(Summary.model_validate(summary)), (
+        "the verdict stays on the headline"
+    )
     lines = csv_text(Summary.model_validate(summary)).splitlines()
     assert "score,facts_named,tuned,1.0,,," in lines
     assert "floor,facts_named,echo,0.125,,,the question as answer" in lines
@@ -262,6 +271,7 @@ def test_each_arm_has_a_column_and_each_comparison_its_sentence():
     summary["paired"]["checkpoint-2-base"] = metrics.compare([0.1, 0.3], [0.15, 0.15]).model_dump()
     page = Page(render(summary, examples, []))
     assert page.text.count("answer curve") == 2
+    assert page.text.count("Every comparison on answer ROUGE-L") == 1
     assert "checkpoint-2 against base" in page.text
     assert [a["aria-label"] for tag, a in page.tags if tag == "svg"] == [
         "2 records sorted by difference in answer ROUGE-L: 0 lower, 0 equal, 2 higher; mean +0.250, 95% interval "
@@ -323,3 +333,76 @@ def test_an_arm_that_is_called_like_a_formula_is_text_in_the_table():
     rows = list(csv.reader(io.StringIO(csv_text(Summary.model_validate(found)))))
     assert {row[2] for row in rows if row[0] == "score"} == {"base", "tuned", "'=cmd"}
     assert not [cell for row in rows for cell in row if cell.startswith("=")]
+
+
+def compared(rows: list[tuple[str, float, float, float]], records: int = 12) -> Summary:
+    """A summary with these rows' differences and intervals, the headline's among them."""
+    examples = [example("a", 0.4, 0.5) for _ in range(records)]
+    summary = summary_of(examples)
+    known = {key: {"difference": d, "low": low, "high": high} for key, d, low, high in rows}
+    paired = summary["paired"]["tuned-base"]
+    paired |= known.pop("answer_rouge_l", {})
+    paired["measures"] = known
+    return Summary.model_validate(summary)
+
+
+def forest_rows(summary: Summary) -> dict[str, str]:
+    """Each row's name with what is said of it aloud."""
+    found = re.findall(r'<tr class="is-[^"]*"><th scope="row">([^<]*).*?class="aloud">([^<]*)<', forest(summary), re.S)
+    return dict(found)
+
+
+def test_the_plot_says_better_or_worse_only_where_the_interval_does_and_knows_of_which_less_is_better():
+    rows = [
+        ("answer_rouge_l", 0.1, 0.05, 0.15),
+        ("format_strict", 0.4, -0.1, 0.9),
+        ("truncated", -0.2, -0.3, -0.1),
+        ("truncated_before_answer", 0.2, 0.1, 0.3),
+        ("length_ratio", 0.5, 0.2, 0.7),
+    ]
+    assert forest_rows(compared(rows)) == {
+        "Answer ROUGE-L": "better",
+        "Format, strict tags": "not distinguishable",
+        "Cut at the token limit": "better",
+        "Cut before its answer": "worse",
+        "Answer length / reference": "differs",
+    }
+    few = forest_rows(compared(rows, records=5))
+    assert set(few.values()) == {"not distinguishable"}, "few records never carry a verdict"
+
+
+def test_the_plot_has_zero_in_the_middle_and_the_floors_where_they_stand_against_base():
+    drawn = forest(compared([("answer_rouge_l", 0.1, 0.0, 0.2), ("format_strict", 0.0, 0.0, 0.0)]))
+    axis = Axis(0.4 * 1.06, ".3f")  # the lowest floor is 0, and base 0.4
+    ticks = re.findall(r'class="floor" style="left:([\d.]+)%" data-number="([\d,]+)"', drawn)
+    wanted = [(3, 0.0), (2, 0.12), (4, 0.17), (1, 0.27)]
+    assert [(float(place), numbers) for place, numbers in ticks] == [(axis.place(v - 0.4), str(n)) for n, v in wanted]
+    assert 'class="grid zero" style="left:50.0%"' in drawn
+    assert f'class="mean" style="left:{axis.place(0.1)}%"' in drawn
+    assert "3 nothing" in drawn
+    assert "−" in drawn
+    assert not re.search(r">[^<]*-\d", drawn), "true minus signs"
+
+
+@pytest.mark.parametrize("figure", ["0.123", "12.5%", "100%", "75.6", "118", "−3", "0.349 (0.300 to 0.400)", "nan", ""])
+def test_figures_are_split_at_their_point_and_lose_nothing(figure):
+    text = Page(str(at_point(figure))).text
+    assert text == figure.replace(" (", "").replace(")", "")
+    assert at_point(figure).split("<i>")[0].lstrip("−").isdigit() or not figure[:1].isdigit()
+
+
+def test_the_words_marked_are_those_that_rouge_counts():
+    answer, reference = "Rest & fluids; then a macrolide, if <allergic>.", "Fluids then rest, a macrolide if allergic"
+    found = re.findall("<mark>(.*?)</mark>", marked(answer, reference))
+    assert "".join(found).count("fluids") == 1
+    words_ = [word for text in found for word in rouge.words(text)]
+    said, wanted = len(rouge.words(answer)), len(rouge.words(reference))
+    assert rouge.rouge_l(answer, reference) == pytest.approx(2 * len(words_) / (said + wanted))
+    assert Page(str(marked(answer, reference))).text == answer
+    assert Page(str(marked(answer, reference, 0, 9) + marked(answer, reference, 9))).text == answer
+    assert "<mark>" not in marked(answer, "")
+    assert marked("", reference) == ""
+
+
+def test_thousands_of_words_are_marked_without_a_wait():
+    assert len(rouge.shared("糖尿病的治疗" * 500, "治疗糖尿病" * 500)) > 1000

@@ -1,53 +1,74 @@
 """The forms of an evaluation: what is asked of a run, and an adapter from elsewhere with its records."""
 
 from pathlib import Path
+from typing import Any
 
 import gradio as gr
 
 from medcot.errors import BadInput, Problem
 from medcot.evaluation.benchmarks import BENCHMARKS
 from medcot.runs.run import Run
-from medcot.settings import DATA_SUFFIXES, PACKED, STARTER, EvaluationSettings
+from medcot.settings import DATA_SUFFIXES, PACKED, STARTER, EvaluationSettings, RunSettings
 from medcot.settings.evaluation import CHECKPOINTS, EvaluationOrder
 from medcot.settings.recipes import override
 from medcot.ui import components as c
 from medcot.ui.components import stripped, style_of
+from medcot.ui.form import FIELDS, as_pair, help_text, shown
 from medcot.ui.guard import visitor_may
 from medcot.ui.page import LATEST, Page, Updates
 from medcot.workers import adopt as adopting
 
-HELD_OUT = "Held-out records"
-STARTER_CHOICE = "Multiple choice, the starter's 40"
-OWN_CHOICE = "Multiple choice, a file"
 FROM_THE_HUB = {str(benchmark): name for name, benchmark in BENCHMARKS.items()}
+HELD_OUT, STARTER_CHOICE, OWN_CHOICE = (
+    "Held-out records",
+    "Multiple choice, the starter's 40",
+    "Multiple choice, a file",
+)
+KINDS = (HELD_OUT, STARTER_CHOICE, *FROM_THE_HUB, OWN_CHOICE)
+BUDGET, CHOICE_BUDGET = "max_new_tokens", "choice_max_new_tokens"
+NUMBERS = ("records", BUDGET, "temperature")  # settings that are chosen at the start
 
 
 class Questions:
-    """What an evaluation asks: which questions, whether base is told the format, and of which further arms."""
+    """What an evaluation asks, how many, how it decodes, whether base is told the format, and which further arms.
 
-    def __init__(self) -> None:
+    `runs` is the list in which the run is chosen, whose settings fill the fields.
+    """
+
+    def __init__(self, page: Page, runs: gr.Dropdown) -> None:
+        self.page = page
         told = EvaluationSettings.model_fields["tell_base"]
-        kinds = [HELD_OUT, STARTER_CHOICE, *FROM_THE_HUB, OWN_CHOICE]
         with gr.Accordion("What is asked", open=False, elem_id="evaluate-order") as self.whole:
-            what = gr.Radio(kinds, value=HELD_OUT, label="Questions", elem_classes="mc-choices")
+            with gr.Row(elem_classes="mc-fields"):
+                self.numbers: dict[str, Any] = {name: number_field(name) for name in NUMBERS}
+            what = gr.Radio(KINDS, value=HELD_OUT, label="Questions", elem_classes="mc-choices")
             label = "Questions, options, answer_idx"
             self.file = gr.File(label=label, file_types=[*DATA_SUFFIXES, PACKED], visible=False)
-            info = "The first N; empty for as many as the run's settings say."
-            first = gr.Textbox(label="How many", info=info, elem_id="evaluate-records")
             self.told = gr.Checkbox(False, label=told.title, info=told.description)
             info = "Other runs, or checkpoints that this run has kept."
             self.further = gr.Dropdown([], label="Further arms", info=info, multiselect=True)
-        what.input(self.show_file, what, self.file, **LATEST)
-        self.inputs = [what, self.file, self.told, self.further, first]
+        self.inputs = [what, self.file, self.told, self.further, *self.numbers.values()]
+        self.outputs = [self.whole, self.told, self.further, *self.numbers.values()]
+        what.input(self.show_kind, [what, runs], [self.file, self.numbers[BUDGET]], **LATEST)
 
     @visitor_may
-    def show_file(self, what: object) -> Updates:
-        return {self.file: gr.update(visible=what == OWN_CHOICE)}
+    def show_kind(self, what: object, run_id: object) -> Updates:
+        """Ask for a file if one is meant, and offer the budget that such questions need."""
+        settings = self.page.reader.settings(self.page.reader.find(run_id))
+        asked = (settings.evaluation if settings else EvaluationSettings()).model_dump()
+        usual = asked[BUDGET if what == HELD_OUT else CHOICE_BUDGET]
+        return {self.file: gr.update(visible=what == OWN_CHOICE), self.numbers[BUDGET]: shown(usual)}
+
+    def filled(self, settings: RunSettings) -> Updates:
+        """What the settings of a run say."""
+        asked = settings.evaluation.model_dump()
+        numbers: Updates = {field: shown(asked[name]) for name, field in self.numbers.items()}
+        return {self.told: settings.evaluation.tell_base, **numbers}
 
     def order(
-        self, run: Run, what: object, file: object, told: object, further: object, first: object = ""
+        self, run: Run, what: object, file: object, told: object, further: object, *typed: object
     ) -> EvaluationOrder:
-        """The order that the inputs' values make. Raises BadInput if they do not fit together."""
+        """The order that the inputs' values make. Raises BadInput with everything that is wrong."""
         questions = STARTER if what == STARTER_CHOICE else FROM_THE_HUB.get(str(what))
         if what == OWN_CHOICE:
             if not isinstance(file, str):
@@ -57,9 +78,17 @@ class Questions:
             questions = file
         known = {CHECKPOINTS, *(p.name for p in run.checkpoints()), *(p.name for p in run.path.parent.iterdir())}
         arms = [name for name in further if name in known] if isinstance(further, list) else []
-        pairs = [f"evaluation.records={count}"] if (count := stripped(first)) else []
-        settings = override(run.settings(), pairs).evaluation.model_copy(update={"tell_base": bool(told)})
+        names = [CHOICE_BUDGET if name == BUDGET and questions else name for name in NUMBERS]
+        pairs = [as_pair(f"evaluation.{name}", value) for name, value in zip(names, typed, strict=True)]
+        settings = override(run.settings(), [*pairs, as_pair("evaluation.tell_base", bool(told))]).evaluation
         return EvaluationOrder(**settings.model_dump(), questions=questions, adapters=tuple(arms))
+
+
+def number_field(name: str) -> Any:
+    """A setting of an evaluation as plain text, like those of the run's form."""
+    path = f"evaluation.{name}"
+    info, place = help_text(path), f"evaluate-{name.replace('_', '-')}"
+    return gr.Textbox(label=FIELDS[path].title, info=info, max_lines=1, min_width=160, elem_id=place)
 
 
 class Elsewhere:

@@ -11,12 +11,12 @@ from medcot.evaluation.summary import MEASURES
 from medcot.runs.job_dir import ALIVE
 from medcot.runs.run import Evaluation, Run
 from medcot.runs.snapshot import Snapshot
-from medcot.settings import STARTER
 from medcot.settings.evaluation import CHECKPOINTS
 from medcot.ui import components as c
 from medcot.ui.components import from_elsewhere
 from medcot.ui.evaluate.questions import Elsewhere, Questions
-from medcot.ui.evaluate.results import FILTERS, LOSS, ORDERS, listing, results, spoilt
+from medcot.ui.evaluate.records import CHOOSE, RecordList, Wanted, evaluation_of
+from medcot.ui.evaluate.results import results, spoilt
 from medcot.ui.guard import visitor_may
 from medcot.ui.job_reader import mark
 from medcot.ui.page import HIDE, LATEST, QUIET, SHOW, UNCHANGED, Page, Updates, addressed, choice_of, still
@@ -35,25 +35,22 @@ class EvaluateTab:
                 hidden: dict[str, Any] = {"visible": False, "filterable": False}
                 self.runs = gr.Dropdown([], label="Run", elem_id="evaluate-run", **hidden)
                 self.evaluations = gr.Dropdown([], label="Evaluation", elem_id="evaluation", **hidden)
-            self.questions, self.elsewhere = Questions(), Elsewhere(page)
+            self.state = c.block(elem_id="evaluation-state")
             self.problems = c.block(elem_id="evaluate-problems")
-            with gr.Row(elem_classes="mc-actions"):
+            with gr.Row(elem_classes="mc-actions mc-few"):
                 self.start = gr.Button("Start evaluation", variant="primary", visible=False, elem_id="evaluate")
                 self.resume = gr.Button("Resume evaluation", visible=False, elem_id="resume-evaluation")
                 self.stop = gr.Button("Stop evaluation", variant="stop", visible=False, elem_id="stop-evaluation")
                 self.ask = gr.Button("Ask it", visible=False, elem_id="ask-evaluated")
-            self.state = c.block(elem_id="evaluation-state")
+            self.questions = Questions(page, self.runs)
             self.train = c.small_button("Go to Train", visible=False, elem_id="evaluate-to-train")
-            self.table = c.block(elem_id="results")
-            self.publish = PublishPanel(page, self.runs)
+            self.table = c.block(elem_id="results", script=CHOOSE)
+            self.publish, self.elsewhere = PublishPanel(page, self.runs), Elsewhere(page)
         with gr.Column():
-            with gr.Row(elem_classes="mc-fields mc-sorting", visible=False) as self.sorting:
-                order = gr.Dropdown(list(ORDERS), value=LOSS, label="Questions", filterable=False, elem_id="sort")
-                filters = gr.CheckboxGroup(list(FILTERS), label="Only those", elem_id="filters")
-            self.examples = c.block(elem_id="examples")
+            self.records = RecordList(page, [self.runs, self.evaluations], self.table)
         # `shown` says which run, which table and how many examples are on the page.
         self.mark, self.shown = gr.State(""), gr.State("")
-        self._wire([order, filters])
+        self._wire(self.records.how)
 
     def _wire(self, sorted_by: list[Any]) -> None:
         page, asked = self.page, self.questions
@@ -61,8 +58,9 @@ class EvaluateTab:
             [self.runs, self.evaluations, *sorted_by],
             [self.start, self.stop, self.resume, self.ask, self.train],
         )
-        shown = [self.runs, self.evaluations, self.state, self.table, self.examples, self.sorting, *buttons]
-        shown += [asked.whole, asked.told, asked.further, self.publish.whole, self.mark, self.shown]
+        listed = [self.records.shown, self.records.sorting]
+        shown = [self.runs, self.evaluations, self.state, self.table, *listed, *buttons]
+        shown += [*asked.outputs, self.publish.whole, self.mark, self.shown]
         done = [self.problems, *shown]
         page.lead(self.train, "Train")
         page.lead(self.ask, "Chat", self.runs)
@@ -71,8 +69,6 @@ class EvaluateTab:
         page.refresh(self.look, [*chosen, self.mark, self.shown], shown)
         self.runs.input(self.open_run, [self.runs, *sorted_by, self.shown], shown, **LATEST)
         self.evaluations.input(self.open, [*chosen, self.shown], shown, **LATEST)
-        for field in sorted_by:
-            field.input(self.sort, chosen, self.examples, **LATEST)
         self.start.click(self.start_evaluation, [self.runs, *sorted_by, *asked.inputs], done, **QUIET)
         measured = [self.elsewhere.result, *shown]
         self.elsewhere.measure.click(self.measure, [*sorted_by, *self.elsewhere.inputs], measured, **QUIET)
@@ -122,20 +118,10 @@ class EvaluateTab:
         return view | self._own_settings(view)
 
     def _own_settings(self, view: Updates) -> Updates:
-        """Whether base is told the format, as the viewed run's settings have it; and no further arms of another run."""
+        """What is asked, as the viewed run's settings have it; and no further arms of another run."""
         settings = self.page.reader.settings(self.page.reader.find(view[self.runs]["value"]))
-        told: Updates = {self.questions.told: settings.evaluation.tell_base} if settings else {}
-        return {**told, self.questions.further: {**view[self.questions.further], "value": []}}
-
-    @visitor_may
-    def sort(self, run_id: object, evaluation: object, order: object, filters: object) -> str:
-        run = choice_of(self.page.reader.tuned(), run_id)
-        chosen = evaluation_of(run, evaluation)
-        return listing(chosen, self._notice(run), order, filters) if run and chosen else ""
-
-    def _notice(self, run: Run) -> str:
-        settings = self.page.reader.settings(run)
-        return c.demonstration() if settings and settings.model.id == STARTER else ""
+        asked = self.questions.filled(settings) if settings else {}
+        return {**asked, self.questions.further: {**view[self.questions.further], "value": []}}
 
     def _mark(self, run_id: object, evaluation: object) -> str:
         """A text that changes whenever the view would. Each tab asks once a second, so no folder is read for it."""
@@ -164,15 +150,15 @@ class EvaluateTab:
         if holds != shown:  # else what a reader has unfolded would be folded again
             measured = results(one, summary) if one and summary else ""
             view[self.table] = spoilt(one, rows) + measured if one else c.empty("evaluation")
-            view[self.examples] = listing(one, self._notice(run), order, filters) if one else ""
-        view |= {self.sorting: gr.update(visible=rows > 0), self.publish.whole: SHOW, self.shown: holds}
+            view[self.records.shown] = self.records.listing(run, one, Wanted(order, filters)) if one else ""
+        view |= {self.records.sorting: gr.update(visible=rows > 0), self.publish.whole: SHOW, self.shown: holds}
         return view | self._lists(run, folder, one) | self._buttons(run, one)
 
     def _nothing(self) -> Updates:
         asked = self.questions
-        parts = (self.evaluations, self.sorting, asked.further, asked.whole, self.publish.whole)
+        parts = (self.evaluations, self.records.sorting, asked.further, asked.whole, self.publish.whole)
         hidden: Updates = dict.fromkeys((*parts, self.start, self.stop, self.resume, self.ask), HIDE)
-        return {self.state: c.empty("evaluate"), self.table: "", self.examples: "", self.shown: "", **hidden}
+        return {self.state: c.empty("evaluate"), self.table: "", self.records.shown: "", self.shown: "", **hidden}
 
     def _lists(self, run: Run, folder: Snapshot, one: Evaluation | None) -> Updates:
         """The run's evaluations, and what can be a further arm."""
@@ -239,11 +225,6 @@ class EvaluateTab:
 def is_evaluated(run: Run) -> bool:
     """True while an evaluation of the run is at work or waits."""
     return any(e.status().state in ALIVE for e in run.evaluations())
-
-
-def evaluation_of(run: Run | None, evaluation: object) -> Evaluation | None:
-    """The run's evaluation of exactly this id, else the newest."""
-    return choice_of(run.evaluations(), evaluation) if run else None
 
 
 def label(evaluation: Evaluation, adopted: bool) -> str:
