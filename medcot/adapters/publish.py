@@ -83,7 +83,16 @@ class Pushed(BaseModel):
 
 def collect(run: Run, repo: str, about: str = "") -> list[Published]:
     """The files that would go to `repo`. Writes nothing. Raises BadInput with everything that is wrong."""
-    problems, files = name_problems(run, repo), list[Published]()
+    return _checked(run, name_problems(run, repo), repo, about)
+
+
+def portable(run: Run) -> list[Published]:
+    """The same files for somebody who takes them elsewhere by hand."""
+    return _checked(run, [], None, "")
+
+
+def _checked(run: Run, problems: list[Problem], repo: str | None, about: str) -> list[Published]:
+    files = list[Published]()
     if origin := run.origin():
         what = f"{run.id} measures {origin}, which was not trained here."
         raise BadInput([*problems, Problem("run", what, "Publish it from where it was trained.")])

@@ -17,8 +17,10 @@ from types import FrameType
 from medcot.engine import launcher, without_broken_torchvision
 from medcot.engine.outcome import Outcome, StopRequested, StopSignal, explain
 from medcot.hub import SETTINGS
+from medcot.machine import write_atomically
 from medcot.runs import liveness
 from medcot.runs.events import Failed, Finished, Started, Stopped
+from medcot.runs.export import MADE, Export
 from medcot.runs.job_dir import JobDir
 from medcot.runs.judging import order_of
 from medcot.runs.run import Evaluation, Run
@@ -82,7 +84,7 @@ def main() -> int:
     except BaseException as error:  # noqa: BLE001  # the last place that can say why
         with contextlib.suppress(OSError):  # the log may lie on a disk that is full
             traceback.print_exc()
-        outcome = Outcome(failure=explain(error, evaluating=job is not run))
+        outcome = Outcome(failure=explain(error, evaluating=isinstance(job, Evaluation)))
     failure = outcome.failure
     with contextlib.suppress(OSError):
         job.end_half_line()
@@ -92,15 +94,19 @@ def main() -> int:
     return 1 if failure else 0
 
 
-def opened(path: Path) -> tuple[Run | Evaluation, Run]:
-    """(job, its run): an evaluation in its run's folder, or the run itself."""
+def opened(path: Path) -> tuple[Run | Evaluation | Export, Run]:
+    """(job, its run): an evaluation or an export in its run's folder, or the run itself."""
     if path.parent.name == "evaluation" and (path.parent.parent / SETTINGS).is_file():
         return Evaluation(path), Run(path.parent.parent)
+    if path.parent.name == "export" and (path.parent.parent / SETTINGS).is_file():
+        return Export(path), Run(path.parent.parent)
     return (run := Run(path)), run
 
 
-def work(job: Run | Evaluation, run: Run, stop: StopSignal) -> Outcome:
+def work(job: Run | Evaluation | Export, run: Run, stop: StopSignal) -> Outcome:
     """Do what this job is for. The heavy imports begin here."""
+    if isinstance(job, Export):
+        return export(job, run)
     settings, stopped_at = run.settings(), None
     without_broken_torchvision()
     from medcot.engine import backends, distributed, tracking
@@ -130,6 +136,21 @@ def work(job: Run | Evaluation, run: Run, stop: StopSignal) -> Outcome:
             report(Started(job="train", device=backend.device()))
             stopped_at = training.train(run, settings, backend, report, stop)
     return Outcome(stopped_at=stopped_at, peak_memory_gib=distributed.peak_memory_gib())
+
+
+def export(job: Export, run: Run) -> Outcome:
+    """Write the run's adapter as ordered, and what is said of it. What is left of one that was cut short goes first."""
+    from medcot.adapters.open import of_run
+    from medcot.engine import distributed
+    from medcot.engine.service import result_of
+    from medcot.workers.protocol import ExportRequest
+
+    job.order()
+    request = ExportRequest(adapter=of_run(run), target=job.target)
+    job.append(Started(job="export", device="CPU"))
+    made = result_of(request, job.append)
+    write_atomically(job.path / MADE, made.model_dump_json(indent=1))
+    return Outcome(peak_memory_gib=distributed.peak_memory_gib())
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ import json
 import os
 import secrets
 from collections.abc import Callable, Iterator, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
@@ -25,6 +24,7 @@ from medcot.evaluation.table_csv import csv_text
 from medcot.hub import SETTINGS, WEIGHTS
 from medcot.machine import disk_in_words, write_atomically
 from medcot.runs.events import Finished, Metrics, PlanMade, Step, TrainingProgress, Validation
+from medcot.runs.export import exports_of, stamp
 from medcot.runs.job_dir import STATUS, JobDir, Status, command, has_plain_name, read_lines
 from medcot.safety.foreign import read_json
 from medcot.settings import RunSettings, as_written, message_of
@@ -199,13 +199,14 @@ class Run(JobDir):
         return [Evaluation(p) for p in folders if has_plain_name(p) and os.path.lexists(p / STATUS)]
 
     def new_evaluation(self) -> Evaluation:
-        path = self.path / "evaluation" / f"{_stamp()}-{secrets.token_hex(2)}"
+        path = self.path / "evaluation" / f"{stamp()}-{secrets.token_hex(2)}"
         path.mkdir(parents=True)
         return Evaluation(path)
 
     def job_dirs(self) -> Iterator[JobDir]:
         yield self
         yield from self.evaluations()
+        yield from exports_of(self.path)
 
     def plan(self) -> PlanMade | None:
         """What its last worker planned; each resume plans again, and keeps the arrangement."""
@@ -267,11 +268,6 @@ def checkpoint_steps(folder: Path) -> dict[Path, int]:
     names = {path: path.name.partition("-")[2] for path in folder.glob("checkpoint-*/")}
     own = {path: int(step) for path, step in names.items() if step.isascii() and step.isdigit()}
     return {path: step for path, step in own.items() if path.name == f"checkpoint-{step}"}
-
-
-def _stamp() -> str:
-    """The time to the millisecond, for ids that sort by it."""
-    return datetime.now(UTC).strftime("%Y%m%d-%H%M%S-%f")[:-3]
 
 
 def duration(seconds: float | None) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from medcot.errors import BadInput
 from medcot.hub import SETTINGS
+from medcot.runs.export import Export, exports_of
 from medcot.runs.job_dir import ALIVE, JobDir, Status, has_plain_name
 from medcot.runs.run import ABOUT, SUMMARY, About, Evaluation, Run
 
@@ -19,7 +20,7 @@ COARSE_SECONDS = 2.0
 
 @dataclass(frozen=True)
 class Listed:
-    """A run as it was then: what lists show of it. `evaluations` are newest first, `adapter` is one from elsewhere."""
+    """A run as it was then: what lists show of it. `adapter` is one from elsewhere; jobs are newest first."""
 
     run: Run
     status: Status
@@ -27,6 +28,7 @@ class Listed:
     adapter: str | None
     has_adapter: bool
     evaluations: tuple[tuple[Evaluation, Status], ...]
+    exports: tuple[tuple[Export, Status], ...]
     unreadable: tuple[str, ...]  # its files that are there and do not hold what they should
 
     @property
@@ -42,6 +44,7 @@ class Listed:
     def jobs(self) -> Iterator[tuple[JobDir, Status]]:
         yield self.run, self.status
         yield from self.evaluations
+        yield from self.exports
 
     @property
     def shown_status(self) -> Status:
@@ -139,8 +142,9 @@ class Folder:
 
     def _read(self, name: str) -> _Known:
         run, read = Run(self._root / name), time.time()
-        inside = str(run.path / "evaluation")
-        folders = [str(run.path), str(run.adapter_dir), inside, *(f"{inside}/{one}" for one in _names(inside))]
+        inside = [str(run.path / kind) for kind in ("evaluation", "export")]
+        jobs = (f"{folder}/{one}" for folder in inside for one in _names(folder))
+        folders = [str(run.path), str(run.adapter_dir), *inside, *jobs]
         changed = _times(folders)  # before the reading, so that the next look sees what comes in between
         known, before = _Known(None, folders, changed, read), self._known.get(name)
         if has_plain_name(run.path) and os.path.lexists(run.path / SETTINGS):
@@ -153,8 +157,9 @@ class Folder:
 def listed(run: Run) -> Listed:
     """Read what lists show of a run; whatever its files hold, it raises nothing."""
     evaluations = tuple((one, one.status()) for one in run.evaluations())
+    exports = tuple((one, one.status()) for one in exports_of(run.path))
     strange = tuple(str(path.relative_to(run.path)) for path in unreadable(run, (one for one, _ in evaluations)))
-    return Listed(run, run.status(), run.about(), run.origin(), run.has_adapter, evaluations, strange)
+    return Listed(run, run.status(), run.about(), run.origin(), run.has_adapter, evaluations, exports, strange)
 
 
 def unreadable(run: Run, evaluations: Iterable[Evaluation]) -> Iterator[Path]:
@@ -179,7 +184,9 @@ def _alive_still(seen: Listed) -> Listed:
     """The same, unless a worker in it ended without a word or is seen again, which changes no folder."""
     if not any(status.state in (*ALIVE, "interrupted") for _, status in seen.jobs):
         return seen  # what has ended changes its folder when it begins again
-    now = replace(seen, status=seen.run.status(), evaluations=tuple((one, one.status()) for one, _ in seen.evaluations))
+    evaluations = tuple((one, one.status()) for one, _ in seen.evaluations)
+    exports = tuple((one, one.status()) for one, _ in seen.exports)
+    now = replace(seen, status=seen.run.status(), evaluations=evaluations, exports=exports)
     return seen if now == seen else now
 
 

@@ -55,6 +55,7 @@ def build_app(runs_dir: Path, client: Client | None = None, server: ServerSource
     guard.guard(demo)
     demo.state_session_capacity = SESSIONS
     be_thrifty(demo)
+    demo.runs_dir = page.store.root  # type: ignore[attr-defined]  # what may be downloaded lies there
     demo.api_open = False  # like demo.queue(api_open=False), which would build the whole server a second time
     return demo
 

@@ -24,7 +24,7 @@ from medcot.ui.upload_route import ROUTE as UPLOAD
 # What the page and gradio_client request; all other routes of Gradio answer 404.
 ROUTES = re.compile(
     r"/|/changes|/(config|login|logout|theme\.css|robots\.txt|favicon\.ico)/?|/(static|assets|svelte)/.+|"
-    r"/login/(huggingface|callback)|"
+    r"/login/(huggingface|callback)|/take/[^/]+/[^/]+\.zip|"
     r"/gradio_api/("
     r"(user|login_check|token|app_id|info|startup-events|upload|upload_progress|cancel|reset|theme\.css)/?|"
     r"queue/(join|data|status)|(heartbeat|call|run|api|file)/.+|file=.+)"

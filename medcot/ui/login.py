@@ -166,9 +166,9 @@ class Attempts:
 
 
 class LoginFirst:
-    """ASGI middleware inside Gradio's app `app_of`: no fast guessing, and a login before what Gradio leaves open."""
+    """ASGI middleware inside Gradio's app `app_of`: no fast guessing, and a login before what Gradio does not guard."""
 
-    LEFT_OPEN = re.compile(r"/changes|/gradio_api/(heartbeat/.*|cancel/?|reset/?)")
+    LEFT_OPEN = re.compile(r"/changes|/gradio_api/(heartbeat/.*|cancel/?|reset/?)|/take/.*")
 
     def __init__(self, app: ASGIApp, app_of: Any):
         self.app, self.app_of, self.attempts = app, app_of, Attempts()

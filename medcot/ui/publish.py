@@ -8,8 +8,9 @@ import gradio as gr
 from medcot.adapters import publish as publishing
 from medcot.errors import BadInput, WorkerFailed
 from medcot.runs.run import Run, size
+from medcot.ui import commands, guard
 from medcot.ui import components as c
-from medcot.ui import guard
+from medcot.ui.commands import SameCommand
 from medcot.ui.components import stripped
 from medcot.ui.page import QUIET, Page, Updates
 
@@ -31,16 +32,18 @@ class PublishPanel:
             about = gr.Textbox(label="Your own words for the card", lines=2, max_length=4000, elem_id="publish-about")
             public = gr.Checkbox(label="Public: everybody may read it", elem_id="publish-public")
             with gr.Row(elem_classes="mc-actions"):
-                dry_run = gr.Button("List the files", elem_id="publish-dry")
+                dry_run = gr.Button("Preview", elem_id="publish-dry")
                 push = gr.Button("Publish", variant="primary", elem_id="publish-push")
             self.result = c.block(elem_id="publish-told")
+            SameCommand("publish", self.command, [runs, repo, about, public])
         dry_run.click(self.dry_run, [runs, repo, about], self.result, **QUIET)
         push.click(self.publish, [runs, repo, about, public, self.token], [self.result, self.token], **QUIET)
 
     def dry_run(self, run_id: object, repo: object, about: object) -> str:
         try:
             files = publishing.collect(self._run(run_id), stripped(repo), str(about or ""))
-            return listing([(f.path, f.size) for f in files], f"These would go to {repo}")
+            table = listing([(f.path, f.size) for f in files], f"These would go to {repo}")
+            return table + "".join(card(file) for file in files if file.path == "README.md")
         except BadInput as bad:
             return c.refused(bad)
 
@@ -65,6 +68,9 @@ class PublishPanel:
         rows = [(file.path, file.bytes) for file in done.files]
         return listing(rows, f"Published to {done.url}, {kind}, commit {done.commit[:12]}")
 
+    def command(self, run_id: object, repo: object, about: object, public: object) -> str:
+        return commands.publishing(self._run(run_id), stripped(repo), stripped(about), bool(public))
+
     def _run(self, run_id: object) -> Run:
         run = self.page.reader.find(run_id)
         if run is None:
@@ -75,3 +81,10 @@ class PublishPanel:
 def listing(files: list[tuple[str, int]], caption: str) -> str:
     rows = "".join(c.row(c.text(path), [size(count)]) for path, count in files)
     return c.table("published", caption, ("Size",), rows)
+
+
+def card(file: publishing.Published) -> str:
+    """The model card as it would be pushed, unfolded: it is what others read first."""
+    said = file.content.decode() if isinstance(file.content, bytes) else file.content.read_text(encoding="utf-8")
+    shown = f'<pre class="mc-log mc-card-text" tabindex="0">{c.text(said)}</pre>'
+    return f'<div id="publish-card">{c.fold("The model card, as it would be pushed", shown, True)}</div>'

@@ -27,6 +27,7 @@ from medcot.settings import PromptStyle, message_of
 from medcot.settings.evaluation import KEY_VARIABLE, EndpointSettings, given
 from medcot.ui import build_app, mount
 from medcot.ui.changes import Changes
+from medcot.ui.download_route import Downloads
 from medcot.ui.gate import Gate, names_of
 from medcot.ui.guard import on_space
 from medcot.ui.login import Login, LoginFirst, Token, credentials, token_for
@@ -75,6 +76,7 @@ class Served:
             self._gradio.user_middleware.append(Middleware(LoginFirst, app_of=self._gradio))
         self._gradio.user_middleware.append(Middleware(Heartbeats, demo=app))
         self._gradio.user_middleware.append(Middleware(Changes, app_of=self._gradio, demo=app))
+        self._gradio.user_middleware.append(Middleware(Downloads, runs_dir=vars(app)["runs_dir"]))
         self._gradio.user_middleware.append(Middleware(Uploads, folder=self._gradio.uploaded_file_dir))
         limits: dict[str, Any] = {
             "limit_concurrency": min(MOST_CONNECTIONS, machine.open_files() // 2),

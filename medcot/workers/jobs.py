@@ -16,11 +16,13 @@ from pathlib import Path
 from typing import Literal
 
 from medcot import machine
+from medcot.adapters.open import of_run
 from medcot.errors import BadInput, Failure, Problem
 from medcot.evaluation import choice_files
 from medcot.hub import SETTINGS
 from medcot.machine import child_environment, disk_in_words, write_atomically
 from medcot.runs import judging, liveness
+from medcot.runs.export import Export, ExportOrder, exports_of, new_export
 from medcot.runs.job_dir import ALIVE, WORKER_MODULE, JobDir
 from medcot.runs.run import JUDGE, Evaluation, Run
 from medcot.runs.store import RunStore
@@ -29,6 +31,7 @@ from medcot.settings.evaluation import KEY_VARIABLE, EvaluationOrder
 from medcot.settings.judging import JudgeOrder
 from medcot.workers import reading
 
+Job = Run | Evaluation | Export
 CHAT = "chat"  # how the service worker calls itself when it holds the slot
 
 
@@ -111,7 +114,21 @@ def start_judging(run: Run, evaluation: Evaluation, order: JudgeOrder, given: ju
         _spawn(evaluation, JUDGE, None)
 
 
-def _keys(job: Run | Evaluation, kind: str) -> dict[str, str]:
+def start_export(run: Run, order: ExportOrder) -> Export:
+    """Write the run's adapter in another format, in the run's folder. Raises BadInput if that is impossible."""
+    if run.status().state in ALIVE:
+        raise BadInput.of("run", f"{run.id} is still training.", "Wait until it is finished, or stop it.")
+    of_run(run)
+    if busy := next((one for one in exports_of(run.path) if one.status().state in ALIVE), None):
+        raise BadInput.of("run", f"{busy.named} is at work.", "Wait until it ends, or stop it.")
+    with _writing(run.path):
+        export = new_export(run.path, order)
+        with export.place():
+            _spawn(export, "export", None)
+    return export
+
+
+def _keys(job: Job, kind: str) -> dict[str, str]:
     """This process's own keys that this job needs, beside those that every child has."""
     asks_a_server: object = None
     if isinstance(job, Evaluation):
@@ -119,10 +136,10 @@ def _keys(job: Run | Evaluation, kind: str) -> dict[str, str]:
     return machine.own("WANDB_API_KEY", *([KEY_VARIABLE] if asks_a_server else []))
 
 
-Kind = Literal["train", "evaluate", "judge"]
+Kind = Literal["train", "evaluate", "judge", "export"]
 
 
-def _spawn(job: Run | Evaluation, kind: Kind, secrets: Mapping[str, str] | None) -> None:
+def _spawn(job: Job, kind: Kind, secrets: Mapping[str, str] | None) -> None:
     keys = {**_keys(job, kind), **(secrets or {})}
     job.write_status("queued", job=kind)
     environment = child_environment(keys, job.processes())

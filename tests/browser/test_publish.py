@@ -53,7 +53,7 @@ def assert_nowhere(page: Page, run: Run, token: str) -> None:
 def test_a_dry_run_lists_and_a_push_pushes_and_the_token_is_gone(serve, open_page, tuned, hub):
     before = contents(tuned.path)
     page = panel(open_page(serve(tuned.path.parent, FakeClient())))
-    page.get_by_role("button", name="List the files", exact=True).click()
+    page.get_by_role("button", name="Preview", exact=True).click()
     expect(page.locator("#published caption")).to_contain_text(f"These would go to {REPO}")
     listed = dict(
         zip(
@@ -94,5 +94,5 @@ def test_what_the_hub_refuses_is_said_in_words_and_the_run_is_as_it_was(serve, o
     assert contents(tuned.path) == before
 
     page.get_by_label("Repository").fill("not a name")
-    page.get_by_role("button", name="List the files", exact=True).click()
+    page.get_by_role("button", name="Preview", exact=True).click()
     expect(told).to_contain_text("is no repository's name")

@@ -12,6 +12,7 @@ from medcot.settings import DATA_SUFFIXES, PACKED, STARTER, EvaluationSettings, 
 from medcot.settings.evaluation import CHECKPOINTS, EvaluationOrder
 from medcot.settings.recipes import override
 from medcot.ui import components as c
+from medcot.ui.commands import SameCommand, evaluating
 from medcot.ui.components import stripped, style_of
 from medcot.ui.form import FIELDS, as_pair, help_text, shown
 from medcot.ui.guard import visitor_may
@@ -49,6 +50,7 @@ class Questions:
             self.further = gr.Dropdown([], label="Further arms", info=info, multiselect=True)
         self.inputs = [what, self.file, self.told, self.further, *self.numbers.values()]
         self.outputs = [self.whole, self.told, self.further, *self.numbers.values()]
+        SameCommand("evaluate", self.command, [runs, *self.inputs])
         what.input(self.show_kind, [what, runs], [self.file, self.numbers[BUDGET]], **LATEST)
 
     @visitor_may
@@ -64,6 +66,11 @@ class Questions:
         asked = settings.evaluation.model_dump()
         numbers: Updates = {field: shown(asked[name]) for name, field in self.numbers.items()}
         return {self.told: settings.evaluation.tell_base, **numbers}
+
+    def command(self, run_id: object, *values: Any) -> str:
+        if (run := self.page.reader.find(run_id)) is None:
+            raise BadInput.of("run", "none is chosen.", "Choose one.")
+        return evaluating(run, self.order(run, *values))
 
     def order(
         self, run: Run, what: object, file: object, told: object, further: object, *typed: object

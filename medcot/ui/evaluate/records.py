@@ -155,7 +155,8 @@ def arm(row: Example, name: str, shown: Shown) -> str:
     format_wrong = f"Format: {'; '.join(shown.problems)}" if shown.problems else ""
     return (
         f'<section class="mc-arm mc-arm-{name if name in TITLES else "further"}"><h4>{c.text(title(name))}</h4>'
-        f"{_note(row.note(name))}{_judged(shown)}{parts(shown.reasoning, shown.answer, *references)}{_note(format_wrong)}</section>"
+        f"{_note(row.note(name))}{_judged(shown)}{parts(shown.reasoning, shown.answer, *references)}"
+        f"{_note(format_wrong)}</section>"
     )
 
 

@@ -17,6 +17,7 @@ from medcot.ui.components import from_elsewhere
 from medcot.ui.evaluate.questions import Elsewhere, Questions
 from medcot.ui.evaluate.records import CHOOSE, RecordList, Wanted, evaluation_of
 from medcot.ui.evaluate.results import results, spoilt
+from medcot.ui.evaluate.take import TakePanel
 from medcot.ui.guard import visitor_may
 from medcot.ui.job_reader import mark
 from medcot.ui.page import HIDE, LATEST, QUIET, SHOW, UNCHANGED, Page, Updates, addressed, choice_of, still
@@ -45,7 +46,9 @@ class EvaluateTab:
             self.questions = Questions(page, self.runs)
             self.train = c.small_button("Go to Train", visible=False, elem_id="evaluate-to-train")
             self.table = c.block(elem_id="results", script=CHOOSE)
-            self.publish, self.elsewhere = PublishPanel(page, self.runs), Elsewhere(page)
+            self.take, self.publish = TakePanel(page, self.runs), PublishPanel(page, self.runs)
+            self.leaving = (self.take.whole, self.publish.whole)
+            self.elsewhere = Elsewhere(page)
         with gr.Column():
             self.records = RecordList(page, [self.runs, self.evaluations], self.table)
         # `shown` says which run, which table and how many examples are on the page.
@@ -60,7 +63,7 @@ class EvaluateTab:
         )
         listed = [self.records.shown, self.records.sorting]
         shown = [self.runs, self.evaluations, self.state, self.table, *listed, *buttons]
-        shown += [*asked.outputs, self.publish.whole, self.mark, self.shown]
+        shown += [*asked.outputs, *self.leaving, self.mark, self.shown]
         done = [self.problems, *shown]
         page.lead(self.train, "Train")
         page.lead(self.ask, "Chat", self.runs)
@@ -151,12 +154,22 @@ class EvaluateTab:
             measured = results(one, summary) if one and summary else ""
             view[self.table] = spoilt(one, rows) + measured if one else c.empty("evaluation")
             view[self.records.shown] = self.records.listing(run, one, Wanted(order, filters)) if one else ""
-        view |= {self.records.sorting: gr.update(visible=rows > 0), self.publish.whole: SHOW, self.shown: holds}
+        view |= {
+            self.records.sorting: gr.update(visible=rows > 0),
+            **dict.fromkeys(self.leaving, SHOW),
+            self.shown: holds,
+        }
         return view | self._lists(run, folder, one) | self._buttons(run, one)
 
     def _nothing(self) -> Updates:
         asked = self.questions
-        parts = (self.evaluations, self.records.sorting, asked.further, asked.whole, self.publish.whole)
+        parts = (
+            self.evaluations,
+            self.records.sorting,
+            asked.further,
+            asked.whole,
+            *self.leaving,
+        )
         hidden: Updates = dict.fromkeys((*parts, self.start, self.stop, self.resume, self.ask), HIDE)
         return {self.state: c.empty("evaluate"), self.table: "", self.records.shown: "", self.shown: "", **hidden}
 

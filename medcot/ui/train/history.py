@@ -6,6 +6,7 @@ from typing import Any
 import gradio as gr
 
 from medcot.errors import BadInput
+from medcot.runs.export import Export
 from medcot.runs.job_dir import ALIVE, JobDir
 from medcot.runs.run import Run, duration, size
 from medcot.runs.snapshot import Listed, cannot_be_read
@@ -158,4 +159,6 @@ class Queue:
 
 
 def label(job: JobDir) -> str:
-    return f"Training {job.path.name}" if isinstance(job, Run) else f"Evaluation of {job.path.parent.parent.name}"
+    if isinstance(job, Run):
+        return f"Training {job.id}"
+    return f"{'Export' if isinstance(job, Export) else 'Evaluation'} of {job.path.parent.parent.name}"

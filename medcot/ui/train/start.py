@@ -24,7 +24,7 @@ from medcot.ui.train.open_run import OpenRun, Parts
 from medcot.workers import jobs, preflight, reading
 
 KEYS = {"WANDB_API_KEY": "Weights & Biases key", "HF_TOKEN": "Hugging Face token"}
-COPY = c.from_file("train/copy_command.js")
+COPY = c.from_file("copy.js", button="copy-command", text="command")
 SAVE = c.from_file("download.js", name="medcot-run.toml", kind="application/toml", start="")
 # The button takes no second click while the first is under way; then its result is brought into view.
 BEGIN = "(...values) => { document.getElementById('start').dataset.busy = 'Starting'; return values; }"

@@ -1,0 +1,61 @@
+"""Results that leave the page: the adapter as a zip that PEFT loads, an export from its start to its zip."""
+
+import zipfile
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import expect
+
+from medcot.runs.export import exports_of
+from medcot.runs.job_dir import ALIVE
+from tests.browser.conftest import PATIENCE, end, wait_until
+from tests.fakes import FakeClient
+
+pytestmark = pytest.mark.slow
+expect.set_options(timeout=PATIENCE)
+
+
+def test_an_adapter_is_downloaded_and_loaded_and_an_export_runs_to_its_end(
+    serve, open_page, tuned, tmp_path, endless_model
+):
+    page = open_page(serve(tuned.path.parent, FakeClient()))
+    page.get_by_role("tab", name="Evaluate", exact=True).click()
+    page.get_by_role("button", name="Download or export").click()
+    with page.expect_download() as download:
+        page.get_by_role("link", name="Adapter as a zip").click()
+    assert download.value.suggested_filename == f"{tuned.id}-adapter.zip"
+    unpacked(download.value.path(), tmp_path)
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    base = AutoModelForCausalLM.from_pretrained(endless_model)
+    loaded = PeftModel.from_pretrained(base, tmp_path / f"{tuned.id}-adapter")
+    assert any("lora_B" in name and bool(weight.any()) for name, weight in loaded.named_parameters())
+
+    page.get_by_role("button", name="Start export", exact=True).click()
+    try:
+        expect(page.locator("#exports .mc-badge")).to_be_visible()
+        expect(page.get_by_role("button", name="Start export", exact=True)).to_be_disabled()
+        page.reload()
+        page.get_by_role("tab", name="Evaluate", exact=True).click()
+        page.get_by_role("button", name="Download or export").click()
+        (export,) = exports_of(tuned.path)
+        wait_until(lambda: export.status().state not in ALIVE, 180)
+        assert export.status().state == "finished", export.log_tail()
+        with page.expect_download() as download:
+            page.get_by_role("link", name="Export as a zip").click()
+    finally:
+        for job in exports_of(tuned.path):
+            end(job)
+    expect(page.locator("#exports")).to_contain_text("Checked: computing in")
+    folder = unpacked(download.value.path(), tmp_path)
+    AutoModelForCausalLM.from_pretrained(folder)
+    page.get_by_text("The same on the command line").locator("visible=true").first.click()
+    expect(page.locator("#export-command")).to_contain_text(f"export {tuned.id} --to {tuned.id}-merged")
+
+
+def unpacked(archive: Path, to: Path) -> Path:
+    """Unpack a zip that has one folder, and return that."""
+    with zipfile.ZipFile(archive) as content:
+        content.extractall(to)
+        return to / content.namelist()[0].partition("/")[0]

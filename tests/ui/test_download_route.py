@@ -1,0 +1,88 @@
+"""What may leave the page as a zip, to whom, and that it is whole."""
+
+import io
+import json
+import os
+import shutil
+import zipfile
+from pathlib import Path
+
+import pytest
+from starlette.responses import PlainTextResponse
+from starlette.testclient import TestClient
+
+from medcot.adapters.publish import Published
+from medcot.runs.export import ExportOrder, new_export
+from medcot.runs.run import Run
+from medcot.ui.download_route import Downloads, link, zipped
+from medcot.ui.gate import ROUTES
+
+KEPT = Path(__file__).parents[1] / "written_before" / "kept" / "finished"
+
+
+@pytest.fixture
+def run(runs_dir) -> Run:
+    return Run(Path(shutil.copytree(KEPT, runs_dir / "kept-1")))
+
+
+@pytest.fixture
+def client(runs_dir) -> TestClient:
+    return TestClient(Downloads(PlainTextResponse("gradio"), runs_dir))
+
+
+def opened(answer) -> zipfile.ZipFile:
+    return zipfile.ZipFile(io.BytesIO(answer.content))
+
+
+def test_the_adapter_comes_whole_with_its_card_and_without_a_folder_of_this_machine(run, client, runs_dir):
+    assert ROUTES.fullmatch("/" + link(run)), "the gate lets it through"
+    answer = client.get("/" + link(run))
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["content-disposition"] == 'attachment; filename="kept-1-adapter.zip"'
+    with opened(answer) as archive:
+        assert archive.testzip() is None
+        names = {name.removeprefix("kept-1-adapter/") for name in archive.namelist()}
+        assert {"adapter_model.safetensors", "adapter_config.json", "prompt_contract.json", "README.md"} <= names
+        weights = archive.read("kept-1-adapter/adapter_model.safetensors")
+        assert weights == (run.adapter_dir / "adapter_model.safetensors").read_bytes()
+        assert json.loads(archive.read("kept-1-adapter/adapter_config.json"))["peft_type"] == "LORA"
+        assert all(str(runs_dir).encode() not in archive.read(name) for name in archive.namelist())
+
+
+@pytest.mark.parametrize("name", ["..", "%2e%2e", "kept-1%2f..", "none", "kept-1%00"])
+@pytest.mark.parametrize("what", ["adapter", "..%2fadapter", "settings", "latest"])
+def test_nothing_else_can_be_asked_for(run, client, name, what):
+    answer = client.get(f"/take/{name}/{what}.zip")
+    assert answer.status_code == 404 or answer.text == "gradio"
+
+
+def test_a_run_that_has_not_finished_is_refused_in_words(run, client):
+    run.write_status("stopped")
+    answer = client.get("/" + link(run))
+    assert answer.status_code == 409
+    assert "only a finished run" in answer.text
+
+
+def test_an_export_comes_once_it_has_finished(run, client):
+    export = new_export(run.path, ExportOrder())
+    export.write_status("running", pid=os.getpid())
+    (export.target / "sub").mkdir(parents=True)
+    (export.target / "sub" / "model.safetensors").write_bytes(b"w" * 3_000_000)
+    assert client.get("/" + link(run, export.id)).status_code == 404
+    export.write_status("finished", job="export")
+    with opened(client.get("/" + link(run, export.id))) as archive:
+        assert archive.read(f"kept-1-{export.id}/sub/model.safetensors") == b"w" * 3_000_000
+
+
+def test_a_visitor_of_a_space_takes_nothing(run, client, monkeypatch):
+    monkeypatch.setenv("SPACE_ID", "ada/space")
+    assert client.get("/" + link(run)).status_code == 403
+
+
+def test_a_zip_is_made_in_pieces_that_need_no_memory_for_the_whole(tmp_path):
+    (tmp_path / "big").write_bytes(b"x" * 5_000_000)
+    sent = list(zipped([Published("big", tmp_path / "big"), Published("small.txt", b"s")], "folder"))
+    assert max(map(len, sent)) < 1_200_000
+    with zipfile.ZipFile(io.BytesIO(b"".join(sent))) as archive:
+        assert archive.namelist() == ["folder/big", "folder/small.txt"]
+        assert archive.testzip() is None

@@ -1,0 +1,106 @@
+"""Download and export in the page, and the same on the command line."""
+
+import os
+
+import gradio as gr
+import pytest
+
+from medcot.errors import BadInput, Failure, Problem
+from medcot.runs.events import Progress, Started
+from medcot.runs.export import ExportOrder, exports_of, new_export
+from medcot.settings import RunSettings, build
+from medcot.settings.evaluation import EvaluationOrder
+from medcot.ui import commands
+from medcot.ui.evaluate.take import TakePanel
+from medcot.workers import jobs
+from tests.fakes import write_run
+
+
+@pytest.fixture
+def panel(page) -> TakePanel:
+    with page.demo:
+        return TakePanel(page, gr.Dropdown([]))
+
+
+@pytest.fixture
+def run(page):
+    return write_run(page.store, RunSettings(), "finished", adapter=True)
+
+
+def write_export(run, state, **status):
+    export = new_export(run.path, ExportOrder())
+    export.write_status(state, job="export", **status)
+    return export
+
+
+def test_an_export_is_shown_from_its_start_to_its_end_and_what_went_wrong_in_words(page, panel, run, monkeypatch):
+    started = []
+    monkeypatch.setattr(jobs, "_spawn", lambda job, *_: started.append(job) or job.write_status("queued", job="export"))
+    view = panel.start_export(run.id, "merged")
+    assert view[panel.problems] == ""
+    assert [one.id for one in started] == [one.id for one in exports_of(run.path)]
+    (export,) = started
+    assert view[panel.start]["interactive"] is False
+    assert view[panel.stop]["visible"] is True
+    again = panel.start_export(run.id, "merged")
+    assert "is at work" in again[panel.problems]
+    assert len(started) == 1, "twice is once"
+
+    export.write_status("running", pid=os.getpid())
+    monkeypatch.setattr(type(export), "worker_alive", lambda *_: True)
+    export.append(Started(job="export", device="CPU"))
+    export.append(Progress(stage="Merging"))
+    assert "Merging" in panel.look(run.id, view[panel.mark])[panel.made]
+    assert page.reader.look().at_work() == export, "others wait for it"
+    with pytest.raises(BadInput, match="Stop it first"):
+        page.store.delete(run)
+
+    export.write_status("failed", failure=Failure(problems=[Problem("", "No room.", "Free some.")]))
+    shown = panel.open(run.id)
+    assert "No room." in shown[panel.made]
+    assert "Free some." in shown[panel.made]
+    assert shown[panel.start]["interactive"] is True
+
+
+def test_a_finished_export_has_its_link_and_sizes_and_names_no_folder_of_the_server(page, panel, run):
+    export = write_export(run, "finished")
+    export.target.mkdir()
+    (export.target / "model.safetensors").write_bytes(b"x" * 2_500_000)
+    (export.path / "exported.json").write_text("{")
+    shown = panel.open(run.id)[panel.made]
+    assert f'href="take/{run.id}/{export.id}.zip"' in shown
+    assert "2.5 MB" in shown
+    assert str(page.store.root) not in shown
+    assert "Checked" not in shown, "a damaged file says nothing"
+    assert panel.look(run.id, panel.open(run.id)[panel.mark]) == {}, "nothing new, nothing sent"
+
+
+@pytest.mark.parametrize("chosen", ["", None, "zip", 3, ["merged"]])
+def test_an_unknown_format_is_refused_and_nothing_starts(panel, run, chosen):
+    view = panel.start_export(run.id, chosen)
+    assert "Choose one of merged" in view[panel.problems]
+    assert exports_of(run.path) == []
+
+
+def test_there_is_nothing_to_take_of_an_unfinished_run_or_of_none(page, panel):
+    stopped = write_run(page.store, RunSettings(), "stopped", adapter=True)
+    assert "href" not in panel.open(stopped.id)[panel.adapter]
+    assert panel.open("none")[panel.adapter] == ""
+    assert "none is chosen" in panel.start_export("none", "merged")[panel.problems]
+
+
+def test_commands_say_what_differs_from_the_run_and_quote_what_needs_it(page):
+    run = write_run(page.store, build({"evaluation": {"records": 5}}), "finished", adapter=True)
+    own = run.settings().evaluation.model_dump()
+    assert f"evaluate {run.id}" in commands.evaluating(run, EvaluationOrder(**own))
+    assert "--set" not in commands.evaluating(run, EvaluationOrder(**own))
+    order = EvaluationOrder(
+        **{**own, "records": None, "temperature": 0.5, "tell_base": False}, questions="/up/my q.csv"
+    )
+    said = commands.evaluating(run, order)
+    for words in ("evaluation.records=none", "evaluation.temperature=0.5", "evaluation.tell_base=false", "'my q.csv'"):
+        assert words in said
+    assert "/up/" not in said
+    assert "export" in commands.exporting(run, ExportOrder())
+    assert "--about 'a; rm -rf'" in commands.publishing(run, "ada/x", "a; rm -rf", True)
+    assert "--public" in commands.publishing(run, "", "", True)
