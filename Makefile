@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 GPU := $(shell command -v nvidia-smi >/dev/null 2>&1 && nvidia-smi >/dev/null 2>&1 && echo ",gpu")
 
-.PHONY: help install demo run test check thorough fmt bench clean
+.PHONY: help install demo run test check thorough fmt bench pictures clean
 
 help:
 	@echo "make demo    tune the starter model, measure it, ask it (no GPU, no account; some minutes)"
@@ -11,6 +11,7 @@ help:
 	@echo "make test    the tests, less the slow ones"
 	@echo "make check   lint, format, types and the tests"
 	@echo "make thorough  the longest tests: thousands of random inputs (half an hour)"
+	@echo "make pictures the pictures of the README anew, from the page over a new starter run (some minutes)"
 	@echo "make install only make .venv (with Unsloth where nvidia-smi answers)"
 
 install: .venv/.installed
@@ -48,6 +49,10 @@ fmt: .venv/.installed
 
 bench: .venv/.installed
 	$(BIN)/python benchmarks/startup.py
+
+# The pictures in README.md, from the page over a real starter run that is made first: some minutes, with Chromium.
+pictures: .venv/.installed
+	$(BIN)/python benchmarks/pictures.py
 
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache build *.egg-info

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 from itertools import pairwise
-from typing import TypeVar
+from typing import Literal, TypeVar
 
-from medcot.evaluation.drawing import scale
+from medcot.evaluation.drawing import scale, unit_of
+from medcot.runs.run import duration
 
 T = TypeVar("T")
 Points = Sequence[tuple[float, float]]
@@ -15,6 +16,36 @@ MOST_POINTS = 300  # more make no visible difference to a line
 MOST_DOTS = 60
 MOST_STRIPS = 90  # places along a plot that tell their values under the pointer
 ENOUGH_TO_SMOOTH = 10
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a plot is drawn: over optimizer steps or over time, and whether equal factors have equal heights."""
+
+    over: Literal["step", "time"] = "step"
+    log: bool = False
+
+    @property
+    def axis(self) -> str:
+        return "optimizer step" if self.over == "step" else "time at work"
+
+    def said(self, x: float) -> str:
+        """A place on the axis, in a sentence."""
+        return f"Step {x:g}" if self.over == "step" else f"After {duration(x)}"
+
+    def marks(self, right: float) -> list[tuple[float, str]]:
+        """Round places from 0 on, and the last one, in place of a round one that its label would run into."""
+        if self.over == "step":
+            unit = max(1.0, unit_of(right, 6))
+        else:
+            days = MOMENTS[-1] * math.ceil(right / MOMENTS[-1] / 6)
+            unit = next((unit for unit in MOMENTS if right / unit <= 6), days)
+        places = [k * unit for k in range(math.ceil(right / unit)) if right - k * unit >= right / 8] + [right]
+        return [(x, f"{x:.0f}" if self.over == "step" else duration(x)) for x in places]
+
+
+BY_STEP = Look()
+MOMENTS = (1, 2, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200, 18_000, 36_000, 86_400)  # seconds between marks
 
 
 @dataclass(frozen=True)
@@ -27,8 +58,8 @@ class Line:
     dots: bool = True
 
 
-def loss_plot(train: Points, validation: Points, total_steps: int) -> str:
-    """Train loss, raw and smoothed, and validation loss by step, on an axis over the whole run."""
+def loss_plot(train: Points, validation: Points, total_steps: int, look: Look = BY_STEP) -> str:
+    """Train loss, raw and smoothed, and validation loss with its best, on an axis over the whole run."""
     if not (train or validation):
         note = "<p>The loss appears with the first step.</p>"
         return f'<figure class="mc-plot mc-plot-empty" data-points="0">{note}</figure>'
@@ -36,17 +67,18 @@ def loss_plot(train: Points, validation: Points, total_steps: int) -> str:
     if len(train) >= ENOUGH_TO_SMOOTH:
         smooth = Line("Train loss, smoothed", "train", smoothed(train, total_steps), False)
         lines = [Line("Train loss", "raw", train), smooth, lines[1]]
-    return plot(lines, total_steps, points=len(train))
+    return plot(lines, total_steps if look.over == "step" else 0, points=len(train), look=look)
 
 
-def plot(lines: Sequence[Line], total_steps: int = 0, *, points: int = 0, title: str = "") -> str:
-    """Lines over optimizer steps, up to `total_steps` at least; a plot with a title is small."""
+def plot(lines: Sequence[Line], right: float = 0, *, points: int = 0, title: str = "", look: Look = BY_STEP) -> str:
+    """Lines over steps or time, up to `right` at least; a plot with a title is small."""
     drawn = [line for line in lines if line.points]
-    frame = Frame.around(drawn, total_steps)
+    frame = Frame.around(drawn, right, look)
+    best = "" if title else "".join(_best(line, frame) for line in drawn if line.style == "validation")
     keys = "".join(f'<span class="mc-key mc-key-{line.style}">{escape(line.name)}</span>' for line in drawn)
-    caption = f"<b>{escape(title)}</b>" if title else keys
-    axis = "" if title else '<p class="mc-axis">optimizer step</p>'
-    unit = "" if title else '<span class="mc-y-name">loss</span>'
+    caption = f"<b>{escape(title)}</b>" if title else keys + best.partition("<b")[0]
+    axis = "" if title else f'<p class="mc-axis">{look.axis}</p>'
+    unit = "" if title else f'<span class="mc-y-name">loss{", log scale" if frame.log else ""}</span>'
     paths = "".join(
         f'<polyline class="mc-line-{line.style}" vector-effect="non-scaling-stroke" '
         f'points="{" ".join("{:.2f},{:.2f}".format(*frame.place(*p)) for p in _thinned(line.points, MOST_POINTS))}"/>'
@@ -54,19 +86,31 @@ def plot(lines: Sequence[Line], total_steps: int = 0, *, points: int = 0, title:
     )
     most = 1 if title else MOST_DOTS
     dots = "".join(_dots(line, frame) for line in drawn if line.dots and len(line.points) <= most)
+    dots += "".join(best.partition("<b")[1:])
     return (
-        f'<figure class="mc-plot{" mc-plot-small" if title else ""}" role="img" aria-label="{_in_words(drawn)}" '
+        f'<figure class="mc-plot{" mc-plot-small" if title else ""}" role="img" aria-label="{_in_words(drawn, look)}" '
         f'data-points="{points}"><figcaption>{caption}</figcaption><div class="mc-area">'
         f'{unit}{frame.axes(few=bool(title))}<svg viewBox="0 0 100 100" preserveAspectRatio="none" aria-hidden="true">'
         f"{paths}</svg>{dots}{_strips(drawn, frame, MOST_STRIPS // 3 if title else MOST_STRIPS)}</div>{axis}</figure>"
     )
 
 
+def _best(line: Line, frame: "Frame") -> str:
+    """Where a line is lowest: for the legend, and as a ring in the plot; empty for one reading."""
+    if len(line.points) < 2:
+        return ""
+    x, y = min(line.points, key=lambda point: point[1])
+    left, top = frame.place(x, y)
+    said = f"Best, {y:.4g}, {frame.look.said(x).lower()}"
+    ring = f'<b class="mc-best" style="left:{left:.2f}%;top:{top:.2f}%" title="{said}"></b>'
+    return f'<span class="mc-key mc-key-best">{said}</span>{ring}'
+
+
 def _dots(line: Line, frame: "Frame") -> str:
     spots = [(*frame.place(x, y), x, y) for x, y in line.points]
     return "".join(
         f'<b class="mc-dot mc-dot-{line.style}" style="left:{left:.2f}%;top:{top:.2f}%" '
-        f'title="{escape(line.name)}, step {x:g}: {y:.4g}"></b>'
+        f'title="{escape(line.name)}, {frame.look.said(x).lower()}: {y:.4g}"></b>'
         for left, top, x, y in spots
     )
 
@@ -84,45 +128,61 @@ def _strips(lines: Sequence[Line], frame: "Frame", most: int) -> str:
         here = 100 * (x - edges[i]) / max(edges[i + 1] - edges[i], 1e-9)
         found += (
             f'<i class="mc-strip" style="left:{left:.2f}%;width:{width:.2f}%;--here:{here:.0f}%;--at:{left:.0f}%" '
-            f'data-said="{escape(f"Step {x:g}: {values}")}"></i>'
+            f'data-said="{escape(f"{frame.look.said(x)}: {values}")}"></i>'
         )
     return found
 
 
 @dataclass(frozen=True)
 class Frame:
-    """The axes: from steps and values to percent of the plot's area."""
+    """The axes: from steps or seconds, and values, to percent of the plot's area."""
 
-    right: int
+    right: float
     bottom: float
     top: float
     marks: list[float]
+    look: Look
+    log: bool = False
 
     @classmethod
-    def around(cls, lines: Sequence[Line], total_steps: int) -> "Frame":
+    def around(cls, lines: Sequence[Line], right: float, look: Look) -> "Frame":
         both = [point for line in lines for point in line.points]
-        values = [y for _, y in both]
-        return cls(max(total_steps, *(int(x) for x, _ in both), 1), *scale(min(values), max(values)))
+        values, right = [y for _, y in both], max(right, *(x for x, _ in both), 1)
+        if look.log and min(values) > 0:
+            marks = log_marks(min(values), max(values))
+            return cls(right, math.log10(marks[0]), math.log10(marks[-1]), marks, look, True)
+        return cls(right, *scale(min(values), max(values)), look)
 
     def place(self, x: float, y: float) -> tuple[float, float]:
-        return 100 * x / self.right, 100 * (self.top - y) / (self.top - self.bottom)
+        height = math.log10(y) if self.log else y
+        return 100 * x / self.right, 100 * (self.top - height) / (self.top - self.bottom)
 
     def axes(self, *, few: bool) -> str:
         """The marks on both axes; only the outermost with `few`."""
+        places = [(m, self.place(0, m)[1]) for m in (self.marks[:: len(self.marks) - 1] if few else self.marks)]
         grid = "".join(
-            f'<span class="mc-y" style="top:{self.place(0, m)[1]:.2f}%">{m:g}</span>'
-            f'<i class="mc-grid" style="top:{self.place(0, m)[1]:.2f}%"></i>'
-            for m in (self.marks[:: len(self.marks) - 1] if few else self.marks)
+            f'<span class="mc-y" style="top:{top:.2f}%">{m:g}</span><i class="mc-grid" style="top:{top:.2f}%"></i>'
+            for m, top in places
         )
+        marks = self.look.marks(self.right)
         return grid + "".join(
-            f'<span class="mc-x" style="left:{100 * step / self.right:.2f}%">{step}</span>'
-            for step in ([0, self.right] if few else _steps(self.right))
+            f'<span class="mc-x" style="left:{100 * x / self.right:.2f}%">{label}</span>'
+            for x, label in (marks[:: max(1, len(marks) - 1)] if few else marks)
         )
 
 
-def small_plots(series: Sequence[tuple[str, Points]], total_steps: int) -> str:
+def log_marks(low: float, high: float) -> list[float]:
+    """Marks of 1, 2 and 5 times powers of ten around positive values, whole decades alone if these are many."""
+    decades = range(math.floor(math.log10(low)) - 1, math.ceil(math.log10(high)) + 2)
+    marks = [float(f"{m}e{k}") for k in decades for m in ((1, 2, 5) if len(decades) < 7 else (1,))]
+    first = max(i for i, mark in enumerate(marks) if mark <= low)
+    last = min(i for i, mark in enumerate(marks) if mark >= high)
+    return marks[first : max(last, first + 1) + 1]
+
+
+def small_plots(series: Sequence[tuple[str, Points]], right: float, look: Look = BY_STEP) -> str:
     """One small plot for each (title, points) that has any."""
-    drawn = [plot([Line(title, "train", points)], total_steps, title=title) for title, points in series if points]
+    drawn = [plot([Line(title, "train", points)], right, title=title, look=look) for title, points in series if points]
     return f'<div class="mc-small-plots">{"".join(drawn)}</div>' if drawn else ""
 
 
@@ -136,18 +196,12 @@ def smoothed(points: Points, total_steps: int) -> list[tuple[float, float]]:
     return found
 
 
-def _in_words(lines: Sequence[Line]) -> str:
+def _in_words(lines: Sequence[Line], look: Look) -> str:
     return "; ".join(
-        escape(f"{line.name} from {line.points[0][1]:.3g} to {line.points[-1][1]:.3g} at step {line.points[-1][0]:g}")
+        escape(f"{line.name} from {line.points[0][1]:.3g} to {line.points[-1][1]:.3g}, {where}")
         for line in lines
+        if (where := look.said(line.points[-1][0]).lower())
     )
-
-
-def _steps(right: int) -> list[int]:
-    """Round steps from 0 on, and the last one, in place of a round one that its label would run into."""
-    size = 10 ** max(0, math.floor(math.log10(right / 3)))
-    unit = next(size * m for m in (1, 2, 5, 10) if right / (size * m) <= 6)
-    return [*(step for step in range(0, right, unit) if right - step >= right / 10), right]
 
 
 def _thinned(items: Sequence[T], most: int) -> Sequence[T]:

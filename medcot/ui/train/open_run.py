@@ -13,12 +13,12 @@ from medcot.runs.job_dir import ALIVE, Status
 from medcot.runs.run import Run
 from medcot.runs.snapshot import Listed
 from medcot.ui import components as c
-from medcot.ui.chart import Points, loss_plot, small_plots
 from medcot.ui.components import from_elsewhere
 from medcot.ui.guard import is_visitor, visitor_may
 from medcot.ui.job_reader import Seen, mark
 from medcot.ui.page import HIDE, LATEST, QUIET, Page, Updates, addressed, still
 from medcot.ui.train import stages
+from medcot.ui.train.curves import Curves
 from medcot.workers import jobs
 
 RUN, PLAN = "run", "plan"
@@ -54,7 +54,7 @@ class OpenRun:
             self.resume = gr.Button("Continue from the checkpoint", visible=False, elem_id="resume")
             self.evaluate = gr.Button("Evaluate it", variant="primary", visible=False, elem_id="evaluate-it")
             self.ask = gr.Button("Ask it", visible=False, elem_id="ask-it")
-        self.plot, self.rates = c.block(elem_id="plot"), c.block(elem_id="rates")
+        Curves(page, runs)
         self.samples = c.block(elem_id="samples")
         with gr.Accordion("End of the log", open=False, elem_classes="mc-log-part"):
             self.log = c.block(elem_id="log")
@@ -62,7 +62,7 @@ class OpenRun:
         self.buttons = [self.stop, self.stop_now, self.resume, self.evaluate, self.ask]
         page.lead(self.evaluate, "Evaluate", runs)
         page.lead(self.ask, "Chat", runs)
-        read = [self.live, self.plot, self.rates, self.samples, self.log]
+        read = [self.live, self.samples, self.log]
         self.outputs = [runs, *read, *self.buttons, self.mark]
 
         page.demo.load(self.newest, None, self.outputs, **QUIET)
@@ -117,16 +117,13 @@ class OpenRun:
         return {self.runs: listed, self.mark: now, **(self._shown(run) if run else self._nothing())}
 
     def _nothing(self) -> Updates:
-        emptied: Updates = dict.fromkeys((self.plot, self.rates, self.samples, self.log), "")
+        emptied: Updates = dict.fromkeys((self.samples, self.log), "")
         return {self.live: c.empty("train"), **emptied, **dict.fromkeys(self.buttons, HIDE)}
 
     def _shown(self, run: Run) -> Updates:
         status, seen = run.status(), self.page.reader.seen(run)
-        alive = status.state in ALIVE
         return {
             self.live: self.summary(run, status, seen),
-            self.plot: loss_plot(*seen.losses, seen.total_steps) if any(seen.losses) or alive else "",
-            self.rates: small_plots(rates(seen), seen.total_steps),
             self.samples: samples(seen),
             # Libraries print paths of this machine, and whatever else.
             self.log: NOT_YOURS if is_visitor() else c.log(run.log_tail(LOG_LINES)),
@@ -218,18 +215,6 @@ def memory(last: Step | None, seen: Seen, status: Status) -> str:
         return f"{psutil.Process(status.pid).memory_info().rss / 2**30:.1f} GiB"
     except psutil.Error:
         return "–"
-
-
-def rates(seen: Seen) -> list[tuple[str, Points]]:
-    """(title, points) of what is measured at each step besides the loss."""
-    steps = seen.steps.points
-    on_gpu = any(s.gpu_memory_gib for s in steps)
-    return [
-        ("Learning rate", [(s.step, s.learning_rate) for s in steps]),
-        ("Gradient norm", [(s.step, s.grad_norm) for s in steps if s.grad_norm is not None]),
-        ("Tokens/s", [(s.step, s.tokens_per_second) for s in steps]),
-        ("GPU memory, GiB", [(s.step, s.gpu_memory_gib) for s in steps] if on_gpu else []),
-    ]
 
 
 def samples(seen: Seen) -> str:
