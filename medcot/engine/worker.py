@@ -145,8 +145,7 @@ def export(job: Export, run: Run) -> Outcome:
     from medcot.engine.service import result_of
     from medcot.workers.protocol import ExportRequest
 
-    job.order()
-    request = ExportRequest(adapter=of_run(run), target=job.target)
+    request = ExportRequest(adapter=of_run(run), target=job.target, order=job.order())
     job.append(Started(job="export", device="CPU"))
     made = result_of(request, job.append)
     write_atomically(job.path / MADE, made.model_dump_json(indent=1))

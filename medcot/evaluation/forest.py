@@ -1,6 +1,7 @@
 """The forest plot of an evaluation: each measure's difference and interval around zero, with the floors as ticks."""
 
 import functools
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -114,7 +115,7 @@ def _lines(summary: Summary, rows: Sequence[Row]) -> list[Line]:
             {number: value - base[row.key] for number, value in enumerate(floors.get(row.key, {}).values(), start=1)},
         )
         for row in rows
-        if (known := counted(summary, row))
+        if (known := counted(summary, row)) and all(map(math.isfinite, (known.difference, known.low, known.high)))
     ]
 
 

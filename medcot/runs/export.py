@@ -3,22 +3,14 @@
 import secrets
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
 
 from medcot.errors import BadInput
 from medcot.hub import SETTINGS
 from medcot.machine import write_atomically
 from medcot.runs.job_dir import STATUS, JobDir, command, has_plain_name
-from medcot.settings.schema import Section
+from medcot.settings.export import ExportOrder
 
 MADE = "exported.json"  # what the worker says of it
-FORMATS = {"merged": "Base and adapter as one model in 16 bits: a folder for transformers and vLLM."}
-
-
-class ExportOrder(Section):
-    """What is written."""
-
-    format: Literal["merged"] = "merged"
 
 
 class Export(JobDir):

@@ -10,10 +10,10 @@ import gradio as gr
 
 from medcot.errors import BadInput
 from medcot.runs import job_dir
-from medcot.runs.export import ExportOrder
 from medcot.runs.run import Run
 from medcot.settings import STARTER
 from medcot.settings.evaluation import EvaluationOrder
+from medcot.settings.export import ExportOrder
 from medcot.ui import components as c
 from medcot.ui.guard import visitor_may
 from medcot.ui.page import LATEST
@@ -56,8 +56,8 @@ def evaluating(run: Run, order: EvaluationOrder) -> str:
 def exporting(run: Run, order: ExportOrder) -> str:
     """The command that writes the same export into a folder of one's own."""
     words = ["export", run.id, "--to", f"{run.id}-{order.format}"]
-    changed = order.model_dump(exclude_defaults=True)
-    words += [word for name, value in changed.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+    words += ["--format", order.format] if order.format != "merged" else []
+    words += ["--quantize", ",".join(order.quantize)] if order.quantize else []
     return job_dir.command(shlex.join(words), run.path.parent)
 
 

@@ -22,12 +22,13 @@ from medcot.evaluation import choice_files
 from medcot.hub import SETTINGS
 from medcot.machine import child_environment, disk_in_words, write_atomically
 from medcot.runs import judging, liveness
-from medcot.runs.export import Export, ExportOrder, exports_of, new_export
+from medcot.runs.export import Export, exports_of, new_export
 from medcot.runs.job_dir import ALIVE, WORKER_MODULE, JobDir
 from medcot.runs.run import JUDGE, Evaluation, Run
 from medcot.runs.store import RunStore
 from medcot.settings import RunSettings
 from medcot.settings.evaluation import KEY_VARIABLE, EvaluationOrder
+from medcot.settings.export import ExportOrder
 from medcot.settings.judging import JudgeOrder
 from medcot.workers import reading
 

@@ -22,7 +22,8 @@ from medcot.runs.store import RunStore
 from medcot.settings import RunSettings
 from medcot.settings.evaluation import EvaluationOrder
 from medcot.ui import TABS, components, progress
-from medcot.ui.evaluate.results import FILTERS, ORDERS, listing, results, spoilt
+from medcot.ui.evaluate.records import FILTERS, ORDERS, Wanted, listing
+from medcot.ui.evaluate.results import results, spoilt
 from medcot.ui.job_reader import Reader
 from medcot.ui.page import Page
 from medcot.ui.train.history import History
@@ -46,6 +47,9 @@ def whole(store: RunStore) -> Run:
     evaluation.write_summary(Summary.model_validate(summary_of(EXAMPLES)))
     (evaluation.path / "examples.jsonl").write_text("".join(json.dumps(e) + "\n" for e in EXAMPLES))
     return run
+
+
+OF_A_RUN = ("OpenRun", "EvaluateTab", "Curves", "TakePanel")  # the cards that show the chosen run
 
 
 @pytest.fixture(scope="module")
@@ -79,13 +83,13 @@ def looks(app, store):
         display.runs(runs)
         for run in runs:
             json.dumps([run.id, run.shown_status().state, run.metrics(), facts(run)])
-        nothing = {"OpenRun": [None], "Queue": [None], "History": [None] * 2, "EvaluateTab": [None] * 4}
-        nothing["Picker"] = [None, []]
+        nothing = {"Picker": [None, [], "old"], "EvaluateTab": [None] * 4 + ["old", ""]}
         shown = []
-        for see, _, _ in app._looks:
+        for see, inputs, _ in app._looks:
             name = see.__qualname__.partition(".")[0]
-            for run_id in [None, *(run.id for run in runs)] if name in ("OpenRun", "EvaluateTab") else [None]:
-                shown += see(run_id, *nothing[name][1:], "old", *([""] if name == "EvaluateTab" else [])).values()
+            values = nothing.get(name, [*[""] * (len(inputs) - 1), "old"])
+            for chosen in [None, *(run.id for run in runs)] if name in OF_A_RUN else values[:1]:
+                shown += (see(chosen, *values[1:]) or {}).values()
         return "\n".join(map(str, shown))
 
     return look
@@ -307,7 +311,7 @@ def shows_each_evaluation(evaluation: Evaluation) -> None:
         display.summary(summary)
         json.dumps(summary.as_json())
     for order in ORDERS:
-        listing(evaluation, "", order, list(FILTERS)[:1])
+        listing(evaluation.examples(), "", Wanted(order, list(FILTERS)[:1]))
 
 
 def shows_each_status(run: Run, page) -> None:

@@ -12,8 +12,9 @@ from starlette.responses import PlainTextResponse
 from starlette.testclient import TestClient
 
 from medcot.adapters.publish import Published
-from medcot.runs.export import ExportOrder, new_export
+from medcot.runs.export import new_export
 from medcot.runs.run import Run
+from medcot.settings.export import ExportOrder
 from medcot.ui.download_route import Downloads, link, zipped
 from medcot.ui.gate import ROUTES
 

@@ -7,9 +7,10 @@ import pytest
 
 from medcot.errors import BadInput, Failure, Problem
 from medcot.runs.events import Progress, Started
-from medcot.runs.export import ExportOrder, exports_of, new_export
+from medcot.runs.export import exports_of, new_export
 from medcot.settings import RunSettings, build
 from medcot.settings.evaluation import EvaluationOrder
+from medcot.settings.export import ExportOrder, export_order
 from medcot.ui import commands
 from medcot.ui.evaluate.take import TakePanel
 from medcot.workers import jobs
@@ -36,13 +37,13 @@ def write_export(run, state, **status):
 def test_an_export_is_shown_from_its_start_to_its_end_and_what_went_wrong_in_words(page, panel, run, monkeypatch):
     started = []
     monkeypatch.setattr(jobs, "_spawn", lambda job, *_: started.append(job) or job.write_status("queued", job="export"))
-    view = panel.start_export(run.id, "merged")
+    view = panel.start_export(run.id, "merged", [])
     assert view[panel.problems] == ""
     assert [one.id for one in started] == [one.id for one in exports_of(run.path)]
     (export,) = started
     assert view[panel.start]["interactive"] is False
     assert view[panel.stop]["visible"] is True
-    again = panel.start_export(run.id, "merged")
+    again = panel.start_export(run.id, "merged", [])
     assert "is at work" in again[panel.problems]
     assert len(started) == 1, "twice is once"
 
@@ -75,9 +76,22 @@ def test_a_finished_export_has_its_link_and_sizes_and_names_no_folder_of_the_ser
     assert panel.look(run.id, panel.open(run.id)[panel.mark]) == {}, "nothing new, nothing sent"
 
 
+def test_a_quantization_is_asked_for_with_gguf_and_refused_by_its_label(panel, run, monkeypatch):
+    started = []
+    monkeypatch.setattr(jobs, "start_export", lambda run, order: started.append(order))
+    assert panel.show_kind("gguf")[panel.quantize]["visible"] is True
+    assert panel.show_kind("merged")[panel.quantize]["visible"] is False
+    panel.start_export(run.id, "gguf", ["q4_0"])
+    assert (started[0].format, started[0].quantize) == ("gguf", ("q4_0",))
+    problems = panel.start_export(run.id, "gguf", ["q99"])[panel.problems]
+    assert "Quantization" in problems
+    assert "--" not in problems
+    assert len(started) == 1
+
+
 @pytest.mark.parametrize("chosen", ["", None, "zip", 3, ["merged"]])
 def test_an_unknown_format_is_refused_and_nothing_starts(panel, run, chosen):
-    view = panel.start_export(run.id, chosen)
+    view = panel.start_export(run.id, chosen, None)
     assert "Choose one of merged" in view[panel.problems]
     assert exports_of(run.path) == []
 
@@ -86,7 +100,7 @@ def test_there_is_nothing_to_take_of_an_unfinished_run_or_of_none(page, panel):
     stopped = write_run(page.store, RunSettings(), "stopped", adapter=True)
     assert "href" not in panel.open(stopped.id)[panel.adapter]
     assert panel.open("none")[panel.adapter] == ""
-    assert "none is chosen" in panel.start_export("none", "merged")[panel.problems]
+    assert "none is chosen" in panel.start_export("none", "merged", [])[panel.problems]
 
 
 def test_commands_say_what_differs_from_the_run_and_quote_what_needs_it(page):
@@ -101,6 +115,7 @@ def test_commands_say_what_differs_from_the_run_and_quote_what_needs_it(page):
     for words in ("evaluation.records=none", "evaluation.temperature=0.5", "evaluation.tell_base=false", "'my q.csv'"):
         assert words in said
     assert "/up/" not in said
-    assert "export" in commands.exporting(run, ExportOrder())
+    assert commands.exporting(run, ExportOrder()).startswith(f"medcot export {run.id} --to {run.id}-merged")
+    assert "--format gguf --quantize f16,q4_0" in commands.exporting(run, export_order("gguf", ["f16", "q4_0"]))
     assert "--about 'a; rm -rf'" in commands.publishing(run, "ada/x", "a; rm -rf", True)
     assert "--public" in commands.publishing(run, "", "", True)

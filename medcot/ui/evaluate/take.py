@@ -1,20 +1,21 @@
 """Results that leave: the adapter as a zip, and an export as a job with its progress and its own zip."""
 
-from typing import Any, get_args
+from typing import Any
 
 import gradio as gr
-from pydantic import ValidationError
 
 from medcot.errors import BadInput
 from medcot.hub import WEIGHTS
-from medcot.runs.export import FORMATS, MADE, Export, ExportOrder, exports_of
+from medcot.runs.export import MADE, Export, exports_of
 from medcot.runs.job_dir import ALIVE
 from medcot.runs.run import Run, size
+from medcot.settings.export import FORMATS, QUANTIZATIONS, ExportOrder, export_order
 from medcot.ui import components as c
 from medcot.ui.commands import SameCommand, exporting
 from medcot.ui.download_route import link
 from medcot.ui.guard import visitor_may
-from medcot.ui.page import LATEST, QUIET, Page, Updates, mark
+from medcot.ui.job_reader import mark
+from medcot.ui.page import LATEST, QUIET, Page, Updates
 from medcot.workers import jobs
 from medcot.workers.protocol import Exported
 
@@ -32,17 +33,21 @@ class TakePanel:
             choices = [(f"{name}: {about}", name) for name, about in FORMATS.items()]
             shown: dict[str, Any] = {"label": "Export", "elem_id": "export-format", "elem_classes": "mc-choices"}
             self.format = gr.Radio(choices, value=next(iter(FORMATS)), info=TEXTS["export"], **shown)
+            kinds = [(f"{name}: {kind.about}", name) for name, kind in QUANTIZATIONS.items() if not kind.tool]
+            stored: dict[str, Any] = {"label": "Quantization", "info": TEXTS["quantize"], "elem_id": "export-quantize"}
+            self.quantize = gr.Dropdown(kinds, value=[], multiselect=True, visible=False, **stored)
             self.problems = c.block(elem_id="export-problems")
             with gr.Row(elem_classes="mc-actions mc-few"):
                 self.start = gr.Button("Start export", elem_id="export")
                 self.stop = gr.Button("Stop export", variant="stop", visible=False, elem_id="stop-export")
             self.made = c.block(elem_id="exports")
-            SameCommand("export", self.command, [runs, self.format])
+            SameCommand("export", self.command, [runs, self.format, self.quantize])
         self.mark = gr.State("")
         outputs = [self.adapter, self.made, self.start, self.stop, self.mark]
         runs.change(self.open, runs, outputs, **LATEST)
         page.refresh(self.look, [runs, self.mark], outputs)
-        self.start.click(self.start_export, [runs, self.format], [self.problems, *outputs], **QUIET)
+        self.start.click(self.start_export, [runs, self.format, self.quantize], [self.problems, *outputs], **QUIET)
+        self.format.input(self.show_kind, self.format, self.quantize, **LATEST)
         self.stop.click(self.stop_export, runs, [self.problems, *outputs], **QUIET)
 
     # ---- reading
@@ -83,32 +88,32 @@ class TakePanel:
 
     # ---- acting
 
-    def order(self, chosen: object) -> ExportOrder:
+    @visitor_may
+    def show_kind(self, chosen: object) -> Updates:
+        return {self.quantize: gr.update(visible=chosen == "gguf", value=[])}
+
+    def order(self, chosen: object, quantize: object) -> ExportOrder:
         """The order that the fields make. Raises BadInput."""
-        try:
-            return ExportOrder.model_validate({"format": chosen})
-        except ValidationError:
-            known = ", ".join(get_args(ExportOrder.model_fields["format"].annotation))
-            raise BadInput.of("Export", f"{chosen!r} is none.", f"Choose one of {known}.") from None
+        return export_order(str(chosen), map(str, quantize) if isinstance(quantize, list) else ())
 
-    def start_export(self, run_id: object, chosen: object) -> Updates:
+    def start_export(self, run_id: object, chosen: object, quantize: object) -> Updates:
         run = self.page.reader.find(run_id)
-        return {self.problems: c.attempt(lambda: self._start(run, chosen)), **self.view(run)}
+        return {self.problems: c.attempt(lambda: self._start(run, chosen, quantize)), **self.view(run)}
 
-    def _start(self, run: Run | None, chosen: object) -> None:
+    def _start(self, run: Run | None, chosen: object, quantize: object) -> None:
         if run is None:
             raise BadInput.of("run", "none is chosen.", "Choose a finished one.")
-        jobs.start_export(run, self.order(chosen))
+        jobs.start_export(run, self.order(chosen, quantize))
 
     def stop_export(self, run_id: object) -> Updates:
         run = self.page.reader.find(run_id)
         alive = next((one for one in exports_of(run.path) if one.status().state in ALIVE), None) if run else None
         return {self.problems: c.attempt(lambda: jobs.stop(alive)) if alive else "", **self.view(run)}
 
-    def command(self, run_id: object, chosen: object) -> str:
+    def command(self, run_id: object, chosen: object, quantize: object) -> str:
         if (run := self.page.reader.find(run_id)) is None:
             raise BadInput.of("run", "none is chosen.", "Choose one.")
-        return exporting(run, self.order(chosen))
+        return exporting(run, self.order(chosen, quantize))
 
 
 def adapter(run: Run) -> str:
@@ -126,14 +131,25 @@ def made(run: Run, one: Export) -> str:
     """What a finished export holds, how it was checked, and its link."""
     files = one.files()
     total = size(sum(file.stat().st_size for file in files))
-    try:
-        told = Exported.model_validate_json((one.path / MADE).read_bytes())
-        said = TEXTS["checked"].format_map(told.model_dump())
-    except (OSError, ValueError):
-        said = ""
+    said = "".join(map(c.soft, checked(one)))
     rows = "".join(
         c.row(c.text(file.relative_to(one.target).as_posix()), [size(file.stat().st_size)]) for file in files
     )
     listed = c.fold(f"{len(files)} files", c.table(f"files-{one.id}", "Files of the export", ("Size",), rows))
     button = f'<a class="mc-download" download href="{link(run, one.id)}">Export as a zip · {total}</a>'
-    return f"<p>{button}</p>{c.soft(said) if said else ''}{listed}"
+    return f"<p>{button}</p>{said}{listed}"
+
+
+def checked(one: Export) -> list[str]:
+    """What was checked of an export, and what was not kept, in words; nothing if that cannot be read."""
+    try:
+        told = Exported.model_validate_json((one.path / MADE).read_bytes())
+    except (OSError, ValueError):
+        return []
+    said = [TEXTS["checked"].format_map(told.model_dump())] if told.prompts else []
+    for file in told.files:
+        if file.refused:
+            said.append(TEXTS["refused"].format(name=file.name, why=file.refused))
+        elif asked := file.asked:
+            said.append(TEXTS["asked"].format(name=file.name, **asked.model_dump()))
+    return [*said, *told.notes]
