@@ -72,8 +72,8 @@ class Trained:
             return cls(None, "the run does not say what it was trained on")
         try:
             split = load(data)
-        except BadInput as bad:
-            return cls(None, f"the training data cannot be read again ({bad.problems[0].what.rstrip('.')})")
+        except BadInput:  # whose words may name a folder of this machine
+            return cls(None, f"the training data {data.source.rpartition('/')[2]} cannot be read again")
         if split.fingerprint != trained_on:
             return cls(None, "the training data has changed since")
         return cls(split.train)

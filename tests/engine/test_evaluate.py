@@ -239,7 +239,8 @@ def test_questions_of_a_file_are_held_against_the_training_records_and_gone_ones
     records.unlink()
     job = evaluated(run, **order)
     gone = job.summary()
-    assert "the training data cannot be read again (there is no file" in seen_text(gone)
+    assert "the training data records.jsonl cannot be read again." in seen_text(gone)
+    assert str(tmp_path) not in seen_text(gone)
     assert gone.in_training.without is None
     assert all(e.in_training is None for e in job.examples())
 
