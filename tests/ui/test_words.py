@@ -26,10 +26,18 @@ COMMAND_LINE = re.compile(
 # Texts with such words that no problem of the page holds, by module: what they are instead.
 ELSEWHERE = {
     "data/starter/__init__.py": "options of pip",
+    "engine/answer/local_judges.py": "judging, which is a command and no part of the page",
+    "engine/deployed.py": "measuring an exported file, which is a command and no part of the page",
+    "engine/export.py": "a command in an export's own README",
+    "engine/gguf/readme.py": "a command in an export's own README",
     "engine/launcher.py": "options of torchrun",
+    "evaluation/judge/labels.py": "judging",
+    "evaluation/judge/rubric.py": "judging",
+    "settings/judging.py": "judging",
     "machine.py": "options of nvidia-smi",
     "settings/evaluation.py": "options that name a server, read before there is a page",
     "ui/chart.py": "variables of a style",
+    "ui/commands.py": "the same on the command line, shown as such",
     "ui/components.py": "the pattern that finds such words",
     "ui/form.py": "the same on the command line, shown as such",
     "ui/gate.py": "the answer to a name that the page does not answer to",

@@ -30,7 +30,7 @@ class FileArm:
         """Raises BadInput if there is no such file, or it is no GGUF file."""
         path = Path(name).expanduser().resolve()
         if not path.is_file():
-            raise BadInput.of(name, "there is no such file.", "Name a file of `medcot export --format gguf`.")
+            raise BadInput.of(name, "there is no such file.", "Name a GGUF file that medcot exported.")
         return cls(path, contract_in(path))
 
     def ask(self, arm: str, contract: PromptContract, asking: Asking) -> None:
@@ -77,7 +77,7 @@ def answer(request: AskFileRequest, report: Report) -> Reply:
     file = FileArm.of(str(request.file))
     if file.contract is None:
         what = "carries no prompt contract, so how it was asked in training is unknown."
-        raise BadInput.of(str(request.file), what, "Use a file of `medcot export --format gguf`.")
+        raise BadInput.of(str(request.file), what, "Use a GGUF file that medcot exported.")
     decoding = request.decoding
     room = room_for(len(request.question.encode()), file.contract, decoding.max_new_tokens)
     report(Progress(stage=f"Loading {file.path.name} in llama.cpp"))

@@ -166,7 +166,7 @@ def contract_in(file: Path) -> PromptContract | None:
 
     from medcot.engine.gguf.writer import CONTRACT_KEY
 
-    fix = "Use a file of `medcot export --format gguf`."
+    fix = "Use a GGUF file that medcot exported."
     try:
         field = gguf.GGUFReader(file).get_field(CONTRACT_KEY)
         text = field.contents() if field else None
