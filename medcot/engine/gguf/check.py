@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from medcot import prompts
+from medcot.engine.decode.runner import left_padded
 from medcot.engine.gguf.llama import SLOTS, Completion, LlamaServer
 from medcot.engine.held_out import Asked
 from medcot.engine.models import raw_text, window
@@ -22,6 +23,7 @@ from medcot.runs.events import Progress, Report
 from medcot.workers.protocol import AskedFile
 
 LEAST = {"f16": 0.9, "bf16": 0.9, "q8_0": 0.9}  # of the tokens that have to be the exported model's; of others half
+BATCH = 16  # answers of the exported model at a time
 MOST_RUNNING_ON = 0.1  # of the answers may run on where the exported model stops
 
 
@@ -55,14 +57,15 @@ class Checker:
         return zip(self.asked.questions, self.prompts, strict=True)
 
     def _compared(self, found: list[Completion], same_prompts: int, seconds: float) -> AskedFile:
-        tokens = same = same_answers = running_on = 0
+        tokens = same = same_answers = 0
+        doubtful = list[list[int]]()  # prompts whose answers run on, after another token than the model's
         for number, (prompt, answer) in enumerate(zip(self.prompts, found, strict=True), start=1):
             self.report(Progress(stage="Comparing token by token", done=number, total=len(found)))
             equal = self._equal(prompt, answer.tokens)
             tokens, same = tokens + len(answer.tokens), same + equal
             same_answers += equal == len(answer.tokens)
             if answer.ended == "limit" and equal < len(answer.tokens):
-                running_on += self._stops(prompt)
+                doubtful.append(prompt)
         return AskedFile(
             questions=len(found),
             same_prompts=same_prompts,
@@ -70,7 +73,7 @@ class Checker:
             same_tokens=same,
             same_answers=same_answers,
             stopped=sum(answer.ended == "finished" for answer in found),
-            running_on=running_on,
+            running_on=sum(self._stop(doubtful[i : i + BATCH]) for i in range(0, len(doubtful), BATCH)),
             tokens_per_second=tokens / max(seconds, 1e-6),
             scores=self.asked.scores([Reply(text=self.text(a), ended=a.ended, tokens=len(a.tokens)) for a in found]),
             tuned=self.asked.tuned_scores(),
@@ -86,14 +89,19 @@ class Checker:
         return sum(one == other for one, other in zip(chosen, tokens, strict=True))
 
     @torch.inference_mode()
-    def _stops(self, prompt: list[int]) -> bool:
-        """Whether the model's own answer ends by itself."""
-        ids = torch.tensor([prompt], device=self.model.device)
+    def _stop(self, asked: list[list[int]]) -> int:
+        """How many of the model's own answers to these prompts end by themselves."""
+        self.report(Progress(stage=f"Asking the exported model where {len(asked)} answers run on"))
+        padded = left_padded(asked, self.tokenizer.pad_token_id, self.model.device)
         options: dict[str, Any] = {"max_new_tokens": self.most, "do_sample": False, "eos_token_id": list(self.ends)}
-        options |= {"pad_token_id": self.tokenizer.pad_token_id, "attention_mask": torch.ones_like(ids)}
-        own = self.model.generate(input_ids=ids, **options)[0, len(prompt) :].tolist()
-        stops, text = self.contract.rules.stops, self.tokenizer.decode(own)
-        return own[-1] in self.ends or any(stop in text for stop in stops)
+        options |= {"pad_token_id": self.tokenizer.pad_token_id, "attention_mask": padded[1]}
+        own = self.model.generate(input_ids=padded[0], **options)[:, padded[0].shape[1] :].tolist()
+        texts = self.tokenizer.batch_decode(own)
+        stops = self.contract.rules.stops
+        return sum(
+            not self.ends.isdisjoint(ids) or any(stop in text for stop in stops)
+            for ids, text in zip(own, texts, strict=True)
+        )
 
     def text(self, answer: Completion) -> str:
         """An answer as a reader has it: after the tag that the prompt opened, without the token that ended it."""
