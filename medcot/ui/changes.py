@@ -71,7 +71,10 @@ class Changes:
         if scope["type"] != "http" or scope["path"] != ROUTE:
             await self.app(scope, receive, send)
             return
-        now = await self._after(Request(scope).query_params.get("seen", ""))
+        try:
+            now = await self._after(Request(scope).query_params.get("seen", ""))
+        except asyncio.CancelledError:
+            return  # the server ends, and has waited long enough
         await PlainTextResponse(now)(scope, receive, send)
 
     async def _after(self, seen: str) -> str:
