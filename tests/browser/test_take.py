@@ -50,7 +50,7 @@ def test_an_adapter_is_downloaded_and_loaded_and_an_export_runs_to_its_end(
     expect(page.locator("#exports")).to_contain_text("Checked: computing in")
     folder = unpacked(download.value.path(), tmp_path)
     AutoModelForCausalLM.from_pretrained(folder)
-    page.get_by_text("The same on the command line").locator("visible=true").first.click()
+    page.locator("#take").get_by_role("button", name="The same on the command line").click()
     expect(page.locator("#export-command")).to_contain_text(f"export {tuned.id} --to {tuned.id}-merged")
 
 
