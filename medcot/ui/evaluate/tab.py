@@ -127,7 +127,7 @@ class EvaluateTab:
         return {**asked, self.questions.further: {**view[self.questions.further], "value": []}}
 
     def _mark(self, run_id: object, evaluation: object) -> str:
-        """A text that changes whenever the view would. Each tab asks once a second, so no folder is read for it."""
+        """A text that changes whenever the view would. It is asked for at each look, so no folder is read for it."""
         folder = self.page.reader.look()
         run = choice_of(folder.tuned, run_id)
         listed = folder.find(run and run.id)
@@ -140,7 +140,7 @@ class EvaluateTab:
         self, run_id: object, evaluation: object = None, order: object = None, filters: object = None, shown: str = ""
     ) -> Updates:
         """Everything about a run and one of its evaluations; no table and examples if those in `shown` are the same."""
-        now = self._mark(run_id, evaluation)  # before the reading, so that the next tick sees what comes after
+        now = self._mark(run_id, evaluation)  # before the reading, so that the next look sees what comes after
         folder = self.page.reader.look()
         runs, run = folder.tuned, choice_of(folder.tuned, run_id)
         listed = gr.update(choices=list(folder.titles), value=run.id if run else None, visible=bool(runs))

@@ -72,7 +72,7 @@ class History:
         return c.row(f"{name}{note}{strange}", cells)
 
     def _size(self, listed: Listed, validated: int) -> int:
-        """The run's bytes, counted again only if it has changed: walking a folder is slow for a tick."""
+        """The run's bytes, counted again only if it has changed: walking a folder is slow for a look."""
         known = self._sizes.get(listed.id)
         if known is None or known[0] is not listed or known[1] != validated:
             known = self._sizes[listed.id] = (listed, validated, listed.run.size_bytes())

@@ -94,7 +94,7 @@ class OpenRun:
     def chosen(self, runs: Sequence[Listed], wanted: object) -> str | None:
         """The wanted run if it exists; else one at work, else one that waits, else the newest with something to show.
 
-        One rule for the load and for each tick, since a tick may be sent before the page knows its run.
+        One rule for the load and for each look, since a look may be sent before the page knows its run.
         """
         states = {run.id: run.status.state for run in runs}
         if wanted in states:
@@ -109,7 +109,7 @@ class OpenRun:
 
     def view(self, run_id: object) -> Updates:
         """The list, and everything about one run of it."""
-        now = self._mark(run_id)  # before the reading, so that the next tick sees what comes in between
+        now = self._mark(run_id)  # before the reading, so that the next look sees what comes in between
         runs = self.page.reader.look().runs
         chosen = self.chosen(runs, run_id)
         listed = gr.update(choices=[(self.label(r), r.id) for r in runs], value=chosen, visible=bool(runs))
