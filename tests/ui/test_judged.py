@@ -10,6 +10,7 @@ from medcot.evaluation.summary import Summary, scores
 from medcot.runs.store import RunStore
 from medcot.settings.recipes import compose
 from medcot.ui.evaluate.results import listing, results
+from medcot.ui.evaluate.tab import EvaluateTab
 from tests.fakes import CONTRACT, write_run
 from tests.judges import write_evaluation
 
@@ -81,3 +82,18 @@ def test_an_arm_without_reasoning_has_no_share_of_wrong_steps(run):
     _, summary = judged(run, licensed=True)
     (row,) = [row for row in scores(summary).rows if row[0].startswith("Wrong steps")]
     assert row == ("Wrong steps of the reasoning (not licensed)", "none", "25.0%", "", "")  # no judge of steps is named
+
+
+def test_an_open_page_shows_a_judge_as_soon_as_it_is_done(page):
+    run = write_run(page.store, compose("starter"), "finished", adapter=True)
+    job, summary = judged(run, licensed=True)
+    job.write_summary(summary.model_copy(update={"judges": {}}))
+    with page.demo:
+        tab = EvaluateTab(page)
+    before = tab.opened(run.id, None, None)
+    assert "The judge m/judge" not in before[tab.table]
+    job.write_summary(summary)
+    after = tab.open(run.id, job.id, None, None, before[tab.shown])
+    assert "The judge m/judge" in after[tab.table]
+    again = tab.open(run.id, job.id, None, None, after[tab.shown])
+    assert tab.table not in again  # what a reader has unfolded stays

@@ -149,7 +149,8 @@ class EvaluateTab:
             return view | self._nothing()
         one = evaluation_of(run, evaluation)
         rows, summary = (len(one.examples()), one.summary()) if one else (0, None)
-        holds = f"{run.id} {one and one.id} {rows} {summary is not None}"
+        judges = [judge.model_dump_json() for judge in summary.judges.values()] if summary else None
+        holds = f"{run.id} {one and one.id} {rows} {judges if judges is None else hash(tuple(judges))}"
         if holds != shown:  # else what a reader has unfolded would be folded again
             measured = results(one, summary) if one and summary else ""
             view[self.table] = spoilt(one, rows) + measured if one else c.empty("evaluation")

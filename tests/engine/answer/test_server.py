@@ -327,26 +327,3 @@ def test_an_evaluation_by_a_server_says_what_one_here_says(served):
     assert job.summary().notes == [
         "The server made the prompts with its own chat template, which was not compared with the contract's."
     ]
-
-
-@pytest.mark.thorough
-def test_a_model_that_cannot_judge_runs_as_a_judge_and_is_refused_its_licence(served):
-    """A random model on a real server: every request is answered, none with a verdict, and the report says so."""
-    from medcot import data
-    from medcot.engine.judge import judge
-    from medcot.runs import judging
-    from medcot.settings.judging import judge_order
-    from tests.judges import write_evaluation
-
-    named, run = served
-    records = data.load(run.settings().data).held_out
-    job = write_evaluation(run, records, {arm: [r.answer for r in records] for arm in ("base", "tuned")})
-    order = judge_order(named.url, named.base, None, concurrency=2, max_new_tokens=8)
-    judging.write_order(job, order, judging.Given())
-    judge(run, job, job.append)
-    found = job.summary().judges["reference"]
-    assert not found.licence.passed
-    assert found.licence.reasons[0].startswith("no verdict: ")
-    assert found.unreadable > 0.9 * found.requests
-    report = (job.path / "report.html").read_text(encoding="utf-8")
-    assert "not licensed, so its figures carry no verdict. No verdict: " in report
