@@ -5,6 +5,7 @@ import pytest
 
 from medcot.errors import BadInput, Problem
 from medcot.settings import RunSettings
+from medcot.ui.train.cards import Clock
 from medcot.ui.train.open_run import OpenRun, Parts
 from medcot.ui.train.start import Start
 from medcot.workers import jobs
@@ -36,3 +37,11 @@ def test_a_refused_continue_leaves_the_typed_keys(page, start, monkeypatch):
     view = start.resume(run.id, "wandb", "")
     assert "no." in view[start.run.problems]
     assert not view.keys() & set(start.keys)
+
+
+def test_the_cards_are_made_once_for_all_tabs_until_something_has_moved(page):
+    clock = Clock(page)
+    first = clock.cards()
+    assert clock.cards() is first
+    write_run(page.store, RunSettings(), "finished")
+    assert clock.cards() is not first

@@ -25,6 +25,7 @@ class Clock:
     def __init__(self, page: Page):
         self.page = page
         self._sizes: dict[str, Size] = {}  # of the data that somebody had checked
+        self._carded: tuple[int, list[tuple[str, str]]] | None = None  # the cards, and the look they are of
 
     def know(self, settings: RunSettings, size: Size) -> None:
         while len(self._sizes) >= MOST_SIZES:
@@ -40,8 +41,11 @@ class Clock:
 
     def cards(self) -> list[tuple[str, str]]:
         """(label, recipe) of each card; a label has three lines."""
-        runs = self.page.reader.look().runs
-        return [(label(name, self.page.device, runs), name) for name in CARDS]
+        folder = self.page.reader.look()
+        if self._carded is None or self._carded[0] != folder.version:  # each open page asks, whatever has moved
+            labels = [(label(name, self.page.device, folder.runs), name) for name in CARDS]
+            self._carded = folder.version, labels
+        return self._carded[1]
 
 
 def _data(settings: RunSettings) -> str:
