@@ -37,6 +37,7 @@ SHORT: dict[str, str] = {
     "engine/rank.py": "the entry point of one of a job's processes",
     "evaluation/rouge_metric.py": "an evaluate.Metric for others, apart because of what it imports",
     "ui/fast_import.py": "a patch that must stand before everything else that imports gradio",
+    "ui/progress.py": "how a job stands, which the cards of all tabs say in the same words",
     "ui/thrift.py": "two patches of one gr.Blocks, which nothing else needs to know",
 }
 # Where JSON, TOML or another program's object is read or written, a plain dict is what it is.

@@ -4,7 +4,7 @@ Progress, figures and endings have this form alone, so that the page and the com
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Annotated, Any, Literal, TypedDict, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter
@@ -181,3 +181,13 @@ EVENT: TypeAdapter[AnyEvent] = TypeAdapter(Annotated[AnyEvent, AfterValidator(_c
 
 
 Report = Callable[[AnyEvent], None]  # how the engine reports events; it knows no file and no screen
+
+
+def lines_with(word: bytes, data: bytes, backwards: bool) -> Iterator[bytes]:
+    """The lines of events.jsonl that hold a word, without parsing the others."""
+    at = len(data) if backwards else 0
+    while (at := data.rfind(word, 0, at) if backwards else data.find(word, at)) >= 0:
+        start, end = data.rfind(b"\n", 0, at) + 1, data.find(b"\n", at)
+        end = len(data) if end < 0 else end
+        yield data[start:end]
+        at = start if backwards else end

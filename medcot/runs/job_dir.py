@@ -16,7 +16,7 @@ from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 from medcot.errors import BadInput, Failure, Problem
 from medcot.machine import FULL_BYTES, write_atomically
 from medcot.runs import liveness
-from medcot.runs.events import EVENT, AnyEvent, E, Started
+from medcot.runs.events import EVENT, AnyEvent, E, Started, lines_with
 
 T = TypeVar("T")
 State = Literal["queued", "running", "stopping", "stopped", "finished", "failed", "interrupted"]
@@ -71,15 +71,6 @@ def parsed(lines: Iterable[bytes], kind: TypeAdapter[T]) -> Iterator[T]:
             yield kind.validate_json(line)
         except ValidationError:  # cut off by a crash, perhaps continued by a later worker
             continue
-
-
-def _lines_with(word: bytes, data: bytes, backwards: bool) -> Iterator[bytes]:
-    at = len(data) if backwards else 0
-    while (at := data.rfind(word, 0, at) if backwards else data.find(word, at)) >= 0:
-        start, end = data.rfind(b"\n", 0, at) + 1, data.find(b"\n", at)
-        end = len(data) if end < 0 else end
-        yield data[start:end]
-        at = start if backwards else end
 
 
 class JobDir:
@@ -276,7 +267,7 @@ class JobDir:
             data = (self.path / EVENTS).read_bytes()
         except OSError:
             return
-        for event in parsed(_lines_with(word, data, newest_first), EVENT):
+        for event in parsed(lines_with(word, data, newest_first), EVENT):
             if isinstance(event, kind):
                 yield event
 
