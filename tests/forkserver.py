@@ -22,6 +22,7 @@ import subprocess
 import sys
 import threading
 import traceback
+import weakref
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -200,6 +201,8 @@ def become(
 ) -> None:
     """Give a forked process what a fresh one would have; `streams` are its open files by their numbers."""
     show(command)
+    # Else the temporary folders of the process that was forked would be removed at the end of this one.
+    weakref.finalize._registry.clear()  # type: ignore[attr-defined]
     if session:
         os.setsid()
     os.chdir(folder)
