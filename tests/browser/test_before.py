@@ -132,6 +132,7 @@ def test_copy_says_on_its_button_that_it_has_copied(serve, open_page, runs_dir):
 def test_a_high_learning_rate_gets_a_note_and_no_refusal(serve, open_page, runs_dir):
     page = open_page(serve(runs_dir))
     page.get_by_role("radio", name="Llama 3.2 3B, medical reasoning").check()
+    unfold(page)
     expect(field(page, "model.id")).to_have_value("unsloth/Llama-3.2-3B-Instruct")
     fill(page, {"training.learning_rate": "2e-3"})
     expect(page.locator("#form-notes")).to_contain_text("10 times the upper end of published LoRA advice")

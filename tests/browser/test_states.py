@@ -107,8 +107,8 @@ def test_each_checkbox_of_the_form_has_its_whole_label_and_help(serve, open_page
     for title in ("Settings", "Training", "Evaluation", "Weights & Biases"):
         page.get_by_role("button", name=re.compile(f"^{re.escape(title)}")).first.click()  # not "Start training"
     boxes = page.locator(".mc-fields .block:has([type=checkbox])")
-    expect(boxes).to_have_count(4)
-    for width, i in itertools.product((390, 1440), range(4)):
+    expect(boxes).to_have_count(5)
+    for width, i in itertools.product((390, 1440), range(5)):
         page.set_viewport_size({"width": width, "height": 900})
         box = boxes.nth(i)
         expect(box.locator(".info-text")).to_be_visible()
@@ -216,7 +216,7 @@ def test_nothing_from_data_is_markup_in_evaluate(serve, open_page, runs_dir):
     evaluation.write_status("finished", job="evaluate")
     page = open_tab(open_page(serve(runs_dir, FakeClient())), "Evaluate")
     expect(page.locator("#results .mc-verdict")).to_contain_text("Not distinguishable at this size")
-    expect(page.locator("#scores")).to_contain_text("+0.010 −0.020 to +0.040")
+    expect(page.locator("#scores")).to_contain_text("+0.010−0.020 to +0.040")
     expect(page.locator("#results")).to_contain_text("Tuned was cut at the token limit in 50% of the records.")
     page.locator("#examples summary").click()
     expect(page.locator("#examples .mc-text").first).to_have_text(NASTY)

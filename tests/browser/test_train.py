@@ -12,7 +12,7 @@ from playwright.sync_api import Page, expect
 
 from medcot.runs.store import RunStore
 from medcot.ui.form import Form
-from tests.browser.conftest import PATIENCE, app, end, field, fill, free_port, points, wait_until
+from tests.browser.conftest import PATIENCE, app, end, field, fill, free_port, points, unfold, wait_until
 from tests.conftest import write_records
 from tests.fakes import FakeClient
 
@@ -205,6 +205,7 @@ def test_the_last_of_two_recipes_chosen_at_once_fills_the_form(serve, open_page,
 def test_a_recipe_fills_the_form_and_the_command_follows(serve, open_page, runs_dir):
     page = open_page(serve(runs_dir))
     page.get_by_role("radio", name="Llama 3.2 3B, medical reasoning").check()
+    unfold(page)
     expect(field(page, "model.id")).to_have_value("unsloth/Llama-3.2-3B-Instruct")
     expect(page.locator("#command")).to_contain_text("--recipe llama-3.2-3b-medical-cot")
     fill(page, {"lora.rank": "32"})

@@ -20,8 +20,7 @@ from medcot.runs.run import Run
 from medcot.runs.store import RunStore
 from medcot.settings import build
 from medcot.ui import progress
-from medcot.ui.job_reader import Seen
-from medcot.ui.page import mark
+from medcot.ui.job_reader import Seen, mark
 from medcot.workers import jobs
 from tests.conftest import at_once
 

@@ -9,7 +9,8 @@ from medcot.evaluation.judge.licence import Check, Compared, Judged, Licence
 from medcot.evaluation.summary import Summary, scores
 from medcot.runs.store import RunStore
 from medcot.settings.recipes import compose
-from medcot.ui.evaluate.results import listing, results
+from medcot.ui.evaluate.records import Wanted, listing
+from medcot.ui.evaluate.results import results
 from medcot.ui.evaluate.tab import EvaluateTab
 from tests.fakes import CONTRACT, write_run
 from tests.judges import write_evaluation
@@ -53,10 +54,10 @@ def judged(run, *, licensed: bool):
 def test_a_licensed_judge_comes_first_with_its_words_folded(run):
     job, summary = judged(run, licensed=True)
     page = results(job, summary)
-    assert page.index("tuned is worse than base in right answers: -50.0 points") < page.index("mc-tables")
-    assert page.index("Right, says the judge") < page.index("Answer ROUGE-L")
+    assert page.index("tuned is worse than base in right answers: −50.0 points") < page.index("mc-plots")
+    assert page.index("<th scope=row>Right, says the judge") < page.rindex("<th scope=row>Answer ROUGE-L")
     assert "<tr class=mc-soft><th scope=row>Right" not in page
-    questions = listing(job, "", None, None)
+    questions = listing(job.examples(), "", Wanted())
     assert questions.count("The judge's words") == 12
     assert NEVER not in page + questions
     assert "reference: wrong. &lt;script&gt;" in questions
