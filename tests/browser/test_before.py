@@ -21,7 +21,7 @@ def other_names(path, n=12):
     """Records under other column names; one question stands twice, nearly, on both sides of the split."""
     rows = [
         {
-            "instruction": f"Question {i} about a patient with sign {i} and fever?",
+            "instruction": f"What is sign {i} with fever?",
             "cot": f"Think {i}.",
             "output": "Flu.",
         }

@@ -218,8 +218,8 @@ def test_nothing_from_data_is_markup_in_evaluate(serve, open_page, runs_dir):
     expect(page.locator("#results .mc-verdict")).to_contain_text("Not distinguishable at this size")
     expect(page.locator("#scores")).to_contain_text("+0.010−0.020 to +0.040")
     expect(page.locator("#results")).to_contain_text("Tuned was cut at the token limit in 50% of the records.")
-    page.locator("#examples summary").click()
-    expect(page.locator("#examples .mc-text").first).to_have_text(NASTY)
+    page.locator("#examples summary").first.click()
+    expect(page.locator("#examples")).to_contain_text(NASTY)
     assert page.evaluate("window.pwned") is None
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
