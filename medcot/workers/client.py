@@ -141,7 +141,8 @@ class ServiceClient:
             child, self._child, self.loaded = self._child, None, None
         if child:
             if child.stdin:
-                child.stdin.close()
+                with contextlib.suppress(BrokenPipeError):  # what it has not read is lost with it
+                    child.stdin.close()
             try:
                 child.wait(timeout=5)
             except subprocess.TimeoutExpired:

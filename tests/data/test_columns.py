@@ -173,7 +173,7 @@ def test_records_that_are_only_measured_need_no_reasoning(tmp_path):
     rows = [{"Question": f"q{i}", "Response": "a"} for i in range(3)]
     settings = DataSettings(source=str(write(tmp_path, rows)), held_out=1)
     assert [e.reasoning for e in data.load(settings, whole=True).held_out] == [""] * 3
-    with pytest.raises(BadInput, match="`medcot score` and `medcot evaluate --adapter` do without"):
+    with pytest.raises(BadInput, match="an evaluation of an adapter from elsewhere does without"):
         data.load(settings)
     named = settings.model_copy(update={"reasoning_column": "cot"})
     with pytest.raises(BadInput, match="has a column 'cot'"):
