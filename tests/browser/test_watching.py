@@ -1,6 +1,7 @@
 """What an open page asks for: nothing of Gradio while nothing happens, nothing at all while it is hidden."""
 
 import re
+import time
 
 import pytest
 from playwright.sync_api import expect
@@ -19,9 +20,14 @@ HIDE = """(hidden) => {
 
 
 def at_rest(page):
-    """The page, once it shows the newest version."""
+    """The page, once it shows the newest version, and its last event of Gradio's is three seconds old."""
+    events = []
+    page.on("request", lambda request: events.append(time.monotonic()) if "/queue/" in request.url else None)
     expect(page.locator("#looked")).to_have_attribute("value", re.compile(".+"), timeout=PATIENCE)
     page.wait_for_timeout(1500)
+    deadline = time.monotonic() + 60
+    while events and time.monotonic() < min(deadline, events[-1] + 3):
+        page.wait_for_timeout(500)
     return page
 
 
