@@ -108,12 +108,16 @@ def test_a_card_that_fails_leaves_the_others_and_is_asked_again(runs_dir, capsys
         page.watch()
     (look,) = [e.fn for e in demo.fns.values() if name_of(e.fn).endswith("look")]
     first = look("", "a", "b")
+    assert 'value=""' in first.pop(page._looked), "it is looked at again"
     assert first.pop(other) == "b"
     (shown,) = first.values()
     assert "Input/output error" in shown
-    assert look(shown, "a", "b") == {other: "b"}, "said once"
+    again = look(shown, "a", "b")
+    assert 'value=""' in again.pop(page._looked)
+    assert again == {other: "b"}, "said once"
     assert capsys.readouterr().err.count("Traceback") == 1
     broken.clear()
     after = look(shown, "a", "b")
+    assert 'value=""' not in after.pop(page._looked)
     assert (after.pop(one), after.pop(other)) == ("a", "b")
     assert list(after.values()) == [""]

@@ -27,7 +27,7 @@ def named(app, *starts: str) -> dict:
 def test_a_choice_made_while_another_is_under_way_is_not_lost(app):
     events = named(app, "train.", "form.", "evaluate.")
     chosen = {name: e.trigger_mode for name, e in events.items() if "input" in {how for _, how in e.targets}}
-    assert {"train.open_run.OpenRun.open", "form.Form.filled_from", "evaluate.tab.EvaluateTab.sort"} <= chosen.keys()
+    assert {"train.open_run.OpenRun.open", "form.Form.filled_from", "evaluate.records.RecordList.sort"} <= chosen.keys()
     assert set(chosen.values()) == {"always_last"}
 
 

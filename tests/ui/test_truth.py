@@ -177,8 +177,8 @@ def test_what_is_said_of_a_run_is_so_and_its_buttons_are_what_can_be_done(page, 
     run = a_run(page, **made)
     with page.demo:
         tab = OpenRun(page, gr.Radio(), Parts(gr.Tabs()))
-    view = tab.view(run.id)
-    said = " ".join(plain(view[part]) for part in (tab.live, tab.plot))
+    view = {**tab.view(run.id), **tab.curves.draw(run.id, None, None)}
+    said = " ".join(plain(view[part]) for part in (tab.live, tab.curves.plot))
     hold_against(run, said)
     assert not expected or re.search(expected, said), said
     visible = {button for button in BUTTONS if view[getattr(tab, button)]["visible"]}
@@ -194,8 +194,8 @@ def test_an_adopted_adapter_is_not_said_to_train(page):
     (run.path / ORIGIN).write_text('{"adapter": "owner/name@abc"}', encoding="utf-8")
     with page.demo:
         tab = OpenRun(page, gr.Radio(), Parts(gr.Tabs()))
-    view = tab.view(run.id)
-    said = " ".join(plain(view[part]) for part in (tab.live, tab.plot))
+    view = {**tab.view(run.id), **tab.curves.draw(run.id, None, None)}
+    said = " ".join(plain(view[part]) for part in (tab.live, tab.curves.plot))
     assert hold_against(run, said) == {"not trained here"}
     assert "Finished" not in said
     assert not view[tab.stop]["visible"]

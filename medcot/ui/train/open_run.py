@@ -54,7 +54,7 @@ class OpenRun:
             self.resume = gr.Button("Continue from the checkpoint", visible=False, elem_id="resume")
             self.evaluate = gr.Button("Evaluate it", variant="primary", visible=False, elem_id="evaluate-it")
             self.ask = gr.Button("Ask it", visible=False, elem_id="ask-it")
-        Curves(page, runs)
+        self.curves = Curves(page, runs)
         self.samples = c.block(elem_id="samples")
         with gr.Accordion("End of the log", open=False, elem_classes="mc-log-part"):
             self.log = c.block(elem_id="log")
