@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from safetensors.numpy import save_file
@@ -13,7 +13,7 @@ from safetensors.numpy import save_file
 from medcot.errors import Failure, Problem
 from medcot.evaluation.answers import Arm, Ending, Reply
 from medcot.prompts.contract import PromptContract
-from medcot.runs.events import AnyEvent
+from medcot.runs.events import AnyEvent, PlanMade
 from medcot.runs.job_dir import State
 from medcot.runs.run import Run
 from medcot.runs.store import RunStore
@@ -110,6 +110,13 @@ def write_run(
     run.log_path.write_text(log, encoding="utf-8")
     run.write_status(state, pid=pid, failure=Failure(problems=[Problem("", error, hint)]))
     return run
+
+
+def plan_made(**changes: Any) -> PlanMade:
+    """The plan of a small run, with these values in place of its own."""
+    counts = {"records": 10, "held_out": 2, "truncated": 0, "total_steps": 10}
+    parameters = {"trainable_parameters": 1, "total_parameters": 2}
+    return PlanMade(**{**counts, **parameters, "fingerprint": "f", "model": "m", **changes})
 
 
 def write_adapter(folder: Path, base: str = "owner/model") -> Path:

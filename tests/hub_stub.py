@@ -10,9 +10,13 @@ tests use it from child processes.
 import base64
 import hashlib
 import json
+import os
+import subprocess
+import sys
 import threading
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 GATED_TOKEN = "hf_stub_may_read_gated"
@@ -332,3 +336,18 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(content)
+
+
+def answered(endpoint: str, script: str, *words: str, given: str = "", **environment: str) -> Any:
+    """What a script prints as JSON in a Python of its own, for which the Hub is at this address."""
+    done = subprocess.run(
+        [sys.executable, "-c", script, *words],
+        input=given,
+        env={**os.environ, "HF_ENDPOINT": endpoint, **environment},
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)

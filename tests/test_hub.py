@@ -5,7 +5,6 @@ import json
 import os
 import socket
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,7 @@ import pytest
 from medcot.hub import CONNECT_SECONDS
 from tests import forkserver
 from tests.conftest import make_records, pairs, tiny_raw
-from tests.hub_stub import FOREIGN, GATED_TOKEN, HubStub, Repo
+from tests.hub_stub import FOREIGN, GATED_TOKEN, HubStub, Repo, answered
 
 MODEL, GATED_MODEL, PICKLED_MODEL = "someone/tiny-instruct", "someone/gated-instruct", "someone/pickled"
 DATA, GATED_DATA = "FreedomIntelligence/medical-o1-reasoning-SFT", "someone/gated-data"
@@ -172,17 +171,7 @@ print(json.dumps(answers))
 @pytest.fixture
 def preflight(hub: HubStub):
     def ask(*cases: tuple[dict, str]) -> list:
-        done = subprocess.run(
-            [sys.executable, "-c", _PREFLIGHT],
-            input=json.dumps(cases),
-            env={**os.environ, "HF_ENDPOINT": hub.endpoint},
-            capture_output=True,
-            text=True,
-            timeout=200,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout)
+        return answered(hub.endpoint, _PREFLIGHT, given=json.dumps(cases))
 
     return ask
 

@@ -10,4 +10,4 @@ from medcot.data.examples import (
     read_records,
 )
 from medcot.data.files import FIX_SURROGATE, SURROGATE, BadRow, has_surrogate
-from medcot.data.rows import MOST_PROBLEMS, cut, read_rows
+from medcot.data.rows import MOST_PROBLEMS, cut, read_objects, read_rows

@@ -1,15 +1,17 @@
 """Rows of a CSV, JSON or Parquet file, or of a Hub data set."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from medcot.data import files, json_rows, starter, tables
+from medcot.data.files import BadRow
 from medcot.errors import BadInput, Problem
 from medcot.hub import load_hub_rows
 from medcot.settings import DATA_SUFFIXES, STARTER, DataSettings, data_suffix, is_local_data
 from medcot.settings.names import expanded, is_address
 
+T = TypeVar("T")
 MOST_PROBLEMS = 20  # of single records; the rest is counted
 
 
@@ -57,6 +59,27 @@ def _read(path: Path, header: tables.Header, key: str | None) -> list[Any]:
     if suffix in (".csv", ".tsv") and not text.lstrip().startswith(("{", "[")):
         return tables.read_csv(path, text, header)
     return json_rows.read(path.name, text, by_line=suffix != ".json", key=key)
+
+
+def read_objects(path: Path, read: Callable[[Mapping[str, Any]], T], fix: str) -> list[T]:
+    """What `read` makes of each record of a file of objects.
+
+    Raises BadInput with the records that are no object, and those for which `read` raises BadRow; `fix` says what to
+    write.
+    """
+    found, problems = list[T](), list[Problem]()
+    for number, row in read_rows(DataSettings(source=str(path)), whole=True):
+        try:
+            if isinstance(row, BadRow):
+                raise row
+            if not isinstance(row, dict):
+                raise BadRow(f"is a JSON {type(row).__name__}, not an object.")
+            found.append(read(row))
+        except BadRow as bad:
+            problems.append(Problem(f"{path.name}, record {number}", str(bad), fix))
+    if problems:
+        raise BadInput(cut(problems))
+    return found
 
 
 def cut(problems: list[Problem]) -> list[Problem]:

@@ -11,12 +11,12 @@ from playwright.sync_api import expect
 
 from medcot.evaluation.answers import Answer
 from medcot.evaluation.summary import EXAMPLE, Summary
-from medcot.runs.events import Finished, PlanMade, Progress, Started, Step, Validation, Warned
+from medcot.runs.events import Finished, Progress, Started, Step, Validation, Warned
 from medcot.runs.store import RunStore
 from medcot.settings import RunSettings
 from medcot.settings.recipes import compose
 from tests.browser.conftest import PATIENCE, is_foreign, points
-from tests.fakes import FakeClient, write_run
+from tests.fakes import FakeClient, plan_made, write_run
 
 pytestmark = pytest.mark.slow
 expect.set_options(timeout=PATIENCE)
@@ -58,16 +58,7 @@ def test_every_tab_says_what_to_do_first_and_the_research_line_stays(serve, open
 
 def test_figures_failure_with_hint_and_list(serve, open_page, runs_dir):
     store = RunStore(runs_dir)
-    plan = PlanMade(
-        records=10,
-        held_out=2,
-        truncated=0,
-        total_steps=10,
-        trainable_parameters=1,
-        total_parameters=2,
-        fingerprint="f",
-        model="m",
-    )
+    plan = plan_made()
     told = [plan, Validation(step=0, loss=3.5), step(1), step(2), Warned(message=NASTY)]
     progress = Progress(stage="Training", done=2, total=10, eta_seconds=65)
     failed = write_run(

@@ -3,8 +3,6 @@
 import io
 import json
 import os
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +15,7 @@ from medcot.settings import build
 from tests import forkserver
 from tests.conftest import tiny_raw, write_records
 from tests.engine_tools import train
-from tests.hub_stub import HubStub, Repo
+from tests.hub_stub import HubStub, Repo, answered
 
 # Synthetic questions, in the columns and types of the real sets.
 MEDQA = [
@@ -114,16 +112,7 @@ print(json.dumps(answers))
 
 
 def resolved(endpoint: str, *questions: str, **environment: str) -> list:
-    done = subprocess.run(
-        [sys.executable, "-c", _RESOLVED, *questions],
-        env={**os.environ, "HF_ENDPOINT": endpoint, **environment},
-        capture_output=True,
-        text=True,
-        timeout=200,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    return answered(endpoint, _RESOLVED, *questions, **environment)
 
 
 def test_each_is_read_at_its_pinned_commit_from_one_file_and_no_script_is_asked_for(hub):

@@ -6,13 +6,13 @@ import pytest
 
 from medcot.machine import Device
 from medcot.runs import pace
-from medcot.runs.events import Finished, PlanMade, Started, Validation
+from medcot.runs.events import Finished, Started, Validation
 from medcot.runs.liveness import LOCK
 from medcot.runs.pace import Size
 from medcot.runs.store import RunStore
 from medcot.settings.recipes import compose
 from tests.browser.test_states import step
-from tests.fakes import write_run
+from tests.fakes import plan_made, write_run
 
 TWO_CORES = Device((), 2, 24.0, 20.0)
 
@@ -24,17 +24,7 @@ def _no_bfloat16(monkeypatch):
 
 def trained(store, settings, host=""):
     """A run of 100 records: 20 s of loading, 100 s of steps at 100 tokens/s, 40 s in two validations, 5 GiB."""
-    plan = PlanMade(
-        time=1020,
-        records=100,
-        held_out=24,
-        truncated=0,
-        total_steps=25,
-        trainable_parameters=1,
-        total_parameters=2,
-        fingerprint="f",
-        model="m",
-    )
+    plan = plan_made(time=1020, records=100, held_out=24, total_steps=25)
     last = step(25, 25).model_copy(update={"tokens_seen": 10_000, "tokens_per_second": 100.0})
     told = [Started(time=1000, job="train", device="CPU"), plan, *(Validation(step=n, loss=1) for n in (0, 25)), last]
     ended = Finished(time=1160, seconds=160, peak_memory_gib=5)

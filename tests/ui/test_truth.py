@@ -12,7 +12,7 @@ import pytest
 
 from medcot.errors import Failure, Problem
 from medcot.evaluation.answers import Answer
-from medcot.runs.events import Finished, PlanMade, Progress, Started, Step, Validation, Warned
+from medcot.runs.events import Finished, Progress, Started, Step, Validation, Warned
 from medcot.runs.job_dir import ALIVE, JobDir
 from medcot.runs.run import ORIGIN, Evaluation, Run
 from medcot.settings import RunSettings
@@ -20,20 +20,11 @@ from medcot.ui.evaluate.tab import EvaluateTab
 from medcot.ui.train.history import Queue
 from medcot.ui.train.open_run import OpenRun, Parts
 from tests.browser.test_states import step
-from tests.fakes import write_run
+from tests.fakes import plan_made, write_run
 
 BEGUN = [
     Started(job="train", device="CPU"),
-    PlanMade(
-        records=10,
-        held_out=2,
-        truncated=0,
-        total_steps=10,
-        trainable_parameters=1,
-        total_parameters=2,
-        fingerprint="f",
-        model="m",
-    ),
+    plan_made(),
 ]
 OFFLINE = Warned(
     message="Weights & Biases: no key; logging into F for `wandb sync`. To send it later: wandb sync F/*run-*"

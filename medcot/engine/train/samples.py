@@ -56,9 +56,9 @@ def answers(model: Any, encoder: Encoder, questions: list[str], budget: int, *, 
     return [_text(tokenizer, contract, row) for row in rows]
 
 
-def with_cache(model: Any, prompts: list[list[int]], budget: int, *, pad: int, end: int) -> list[list[int]]:
+def with_cache(model: Any, asked: list[list[int]], budget: int, *, pad: int, end: int) -> list[list[int]]:
     """The tokens after each prompt, by a growing KV cache."""
-    ids, mask = left_padded(prompts, pad, model.device)
+    ids, mask = left_padded(asked, pad, model.device)
     width, cache = ids.shape[1], DynamicCache(config=model.config)
     for _ in range(budget):
         seen = ids[:, -1:] if cache.get_seq_length() else ids
@@ -73,15 +73,15 @@ def with_cache(model: Any, prompts: list[list[int]], budget: int, *, pad: int, e
 class WholeTexts:
     """Texts that grow by a token a step, padded on the right: causal attention needs no mask then."""
 
-    def __init__(self, model: Any, prompts: list[list[int]], budget: int, *, pad: int):
+    def __init__(self, model: Any, asked: list[list[int]], budget: int, *, pad: int):
         inner = model.get_base_model()
         self._decoder, self._head = inner.get_decoder(), inner.get_output_embeddings()
-        longest = max(map(len, prompts))
+        longest = max(map(len, asked))
         # Unsloth cuts what is longer than the training's own sequences.
         most = min(longest + budget, getattr(self._decoder, "max_seq_length", math.inf))
-        self._budget, self._starts = int(most) - longest, [len(prompt) for prompt in prompts]
+        self._budget, self._starts = int(most) - longest, [len(prompt) for prompt in asked]
         widest = math.ceil(most / WIDTH_STEP) * WIDTH_STEP
-        rows = [prompt + [pad] * (widest - len(prompt)) for prompt in prompts]
+        rows = [prompt + [pad] * (widest - len(prompt)) for prompt in asked]
         self._ids = torch.tensor(rows, device=model.device)
         self._rows = torch.arange(len(rows), device=model.device)
         self._last = torch.tensor(self._starts, device=model.device) - 1

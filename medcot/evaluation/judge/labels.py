@@ -11,9 +11,8 @@ from pydantic import BaseModel, ConfigDict
 
 from medcot import data
 from medcot.data.files import BadRow
-from medcot.errors import BadInput, Problem
+from medcot.errors import BadInput
 from medcot.evaluation.judge.asking import PROMPTS
-from medcot.settings import DataSettings
 
 KEPT = "labels.jsonl"  # the copy in the evaluation's folder
 VERDICTS: list[str] = PROMPTS["reference"]["verdicts"]
@@ -33,28 +32,22 @@ class Label(BaseModel):
 
 def load(path: Path, known: Mapping[int, Sequence[str]]) -> list[Label]:
     """Read a file of labels; `known` has the evaluation's records with their arms. Raises BadInput."""
-    found, problems, seen = [], [], set[tuple[int, str, str]]()
-    for number, row in data.read_rows(DataSettings(source=str(path)), whole=True):
-        try:
-            label = _read(row, known)
-            if (key := (label.record, label.arm, label.reader)) in seen:
-                raise BadRow(f"labels record {label.record}, {label.arm} a second time by the same reader.")
-            seen.add(key)
-            found.append(label)
-        except BadRow as bad:
-            problems.append(Problem(f"{path.name}, record {number}", str(bad), FIX))
-    if problems:
-        raise BadInput(data.cut(problems))
+    seen = set[tuple[int, str, str]]()
+
+    def once(row: Mapping[str, Any]) -> Label:
+        label = _read(row, known)
+        if (key := (label.record, label.arm, label.reader)) in seen:
+            raise BadRow(f"labels record {label.record}, {label.arm} a second time by the same reader.")
+        seen.add(key)
+        return label
+
+    found = data.read_objects(path, once, FIX)
     if not found:
         raise BadInput.of("--labels", f"{path.name} holds no labels.", FIX)
     return found
 
 
-def _read(row: Any, known: Mapping[int, Sequence[str]]) -> Label:
-    if isinstance(row, BadRow):
-        raise row
-    if not isinstance(row, dict):
-        raise BadRow(f"is a JSON {type(row).__name__}, not an object.")
+def _read(row: Mapping[str, Any], known: Mapping[int, Sequence[str]]) -> Label:
     record, arm, said = (row.get(name) for name in ("record", "arm", "verdict"))
     try:
         number = int(str(record))

@@ -16,8 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from medcot import data
 from medcot.data.files import BadRow
-from medcot.errors import BadInput, Problem
-from medcot.settings import DataSettings
+from medcot.errors import BadInput
 
 MOST_CRITERIA = 100
 KEPT = "rubric.jsonl"  # the copy in the evaluation's folder
@@ -59,26 +58,15 @@ def same(question: str) -> str:
 def load(path: Path) -> Rubric:
     """Read a rubric file. Raises BadInput with every record that is none."""
     found: dict[str, list[Criterion]] = {}
-    problems = []
-    for number, row in data.read_rows(DataSettings(source=str(path)), whole=True):
-        try:
-            question, criteria = _read(row)
-            found.setdefault(same(question), []).extend(criteria)
-        except BadRow as bad:
-            problems.append(Problem(f"{path.name}, record {number}", str(bad), FIX))
-    if problems:
-        raise BadInput(data.cut(problems))
+    for question, criteria in data.read_objects(path, _read, FIX):
+        found.setdefault(same(question), []).extend(criteria)
     if not found:
         raise BadInput.of("--rubric", f"{path.name} holds no questions.", FIX)
     return Rubric(criteria=found)
 
 
-def _read(row: Any) -> tuple[str, list[Criterion]]:
+def _read(row: Mapping[str, Any]) -> tuple[str, list[Criterion]]:
     """(question, criteria) of a row. Raises BadRow."""
-    if isinstance(row, BadRow):
-        raise row
-    if not isinstance(row, dict):
-        raise BadRow(f"is a JSON {type(row).__name__}, not an object.")
     question, listed = _question(row), row.get("rubrics")
     if isinstance(listed, str):
         raise BadRow("has rubrics as text, not as a list.")
