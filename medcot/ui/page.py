@@ -33,6 +33,7 @@ QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
 # For choices: the last of several that are made while one is under way counts; gradio would drop them.
 LATEST: dict[str, Any] = {**QUIET, "trigger_mode": "always_last"}
 SHOW, HIDE = gr.update(visible=True), gr.update(visible=False)
+NONE = "-"  # in a card's mark: there is nothing to choose
 UNCHANGED: Updates = gr.skip()  # an event's whole answer; gradio would take an empty dict for a value
 
 
@@ -121,6 +122,19 @@ def addressed(name: str) -> str | None:
     """The run or the evaluation that the page's address names; it is looked up like any choice of a browser."""
     request = LocalContext.request.get(None)
     return request.query_params.get(name) if request else None
+
+
+def mark_of(chosen: object, *rest: object) -> str:
+    """What a card shows: its choice, if there is one, then all else that makes it look different."""
+    return " | ".join(map(str, (NONE if chosen is None else chosen, *rest)))
+
+
+def is_early(sent: object, mark: str) -> bool:
+    """True for a look that a browser sends before it has received the choice which its session opened with.
+
+    The session's mark is set when the load has been answered, a moment before the browser has the answer.
+    """
+    return not mark or (sent is None and not mark.startswith(f"{NONE} |"))
 
 
 def still(update: Update, chosen: object) -> Update:

@@ -68,10 +68,11 @@ def test_no_serious_finding_on_any_tab(chromium: Browser, url, scheme):
     page.set_default_timeout(PATIENCE)
     page.goto(f"{url}/?__theme={scheme}")
     found = {}
-    for tab, filled in (("Train", "#history table"), ("Evaluate", "#scores"), ("Chat", "#chat-run")):
+    for tab, filled in (("Train", "#history table"), ("Evaluate", "#tables"), ("Chat", "#chat-run")):
         page.get_by_role("tab", name=tab, exact=True).click()
         page.locator(filled).wait_for()
         page.evaluate("document.querySelectorAll('.label-wrap:not(.open)').forEach(b => b.offsetParent && b.click())")
+        page.evaluate("document.querySelectorAll('details').forEach(fold => { fold.open = true; })")
         found[tab] = findings(page)
     page.get_by_label("Compare blinded, and store what I judge").check()
     page.get_by_label("Also with the demonstration model").check()

@@ -120,7 +120,7 @@ def test_a_look_that_began_before_a_choice_does_not_undo_it(serve, open_page, ru
     def slow(tab, run_id, *values):
         found = look(tab, run_id, *values)
         looks.append(run_id)
-        if found and other.log_path.exists() and not held.is_set():
+        if found and other.status().state == "stopped" and not held.is_set():
             held.set()
             assert go_on.wait(60)
         return found
@@ -130,13 +130,13 @@ def test_a_look_that_began_before_a_choice_does_not_undo_it(serve, open_page, ru
     page.get_by_role("tab", name="Evaluate", exact=True).click()
     state = page.locator("#evaluation-state")
     expect(state).to_contain_text(other.id)
-    other.log_path.write_text("at work")  # a tick has something new to tell
+    other.write_status("stopped")
     assert held.wait(60)
     choose(page, "#evaluate-run", theirs)
     expect(state).to_contain_text(one.id)
     before = len(looks)
     go_on.set()
-    wait_until(lambda: len(looks) >= before + 3)
+    wait_until(lambda: one.write_status("finished") or len(looks) >= before + 3)
     assert set(looks[before:]) == {theirs}
     expect(page.locator("#evaluate-run input")).to_have_value(theirs)
     expect(state).to_contain_text(one.id)

@@ -15,7 +15,7 @@ from medcot.ui.chat.judging import Blinded, Judged
 from medcot.ui.chat.question import Decoding, read
 from medcot.ui.components import stripped, style_of
 from medcot.ui.guard import visitor_may
-from medcot.ui.page import LATEST, QUIET, Page, Update, Updates, addressed, still
+from medcot.ui.page import LATEST, QUIET, Page, Update, Updates, addressed, is_early, mark_of, still
 from medcot.ui.sources import AdapterSource, Source
 
 Opened = list[Adapter]  # the adapters that one page has opened
@@ -106,8 +106,8 @@ class Picker:
         return view | {self.runs: still(view[self.runs], chosen)}
 
     def look(self, chosen: object, opened: Opened, seen_mark: str) -> Updates | None:
-        if not seen_mark:
-            return None  # the page's own load is about to bring everything
+        if is_early(chosen, seen_mark):
+            return None
         if self._mark(chosen, opened) == seen_mark:
             return {}
         name = self.name_of(chosen, opened)
@@ -145,7 +145,7 @@ class Picker:
     def _mark(self, name: object, opened: Opened) -> str:
         run = self.page.reader.find(name)
         size = comparisons.path_of(run).stat().st_size if run and comparisons.path_of(run).is_file() else 0
-        return f"{[self.shown(n) for n in self.names(opened)]} {name} {size} {self.memory_line()}"
+        return mark_of(name, [self.shown(n) for n in self.names(opened)], size, self.memory_line())
 
     def memory_line(self) -> str:
         """Which model is in memory, why it was unloaded, or which job has the device."""

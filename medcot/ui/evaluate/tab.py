@@ -20,7 +20,20 @@ from medcot.ui.evaluate.results import results, spoilt
 from medcot.ui.evaluate.take import TakePanel
 from medcot.ui.guard import visitor_may
 from medcot.ui.job_reader import mark
-from medcot.ui.page import HIDE, LATEST, QUIET, SHOW, UNCHANGED, Page, Updates, addressed, choice_of, still
+from medcot.ui.page import (
+    HIDE,
+    LATEST,
+    QUIET,
+    SHOW,
+    UNCHANGED,
+    Page,
+    Updates,
+    addressed,
+    choice_of,
+    is_early,
+    mark_of,
+    still,
+)
 from medcot.ui.publish import PublishPanel
 from medcot.workers import jobs
 
@@ -91,8 +104,8 @@ class EvaluateTab:
 
     def look(self, run_id: object, evaluation: object, *how: Any) -> Updates | None:
         order, filters, seen, shown = how
-        if not seen:
-            return None  # the page does not know yet which run it opens with
+        if is_early(run_id, seen):
+            return None
         if self._mark(run_id, evaluation) == seen:
             return {}
         return self.open(run_id, evaluation, order, filters, shown)
@@ -134,7 +147,7 @@ class EvaluateTab:
         evaluations = listed.evaluations if listed else ()
         known = [f"{one.id} {status.state}" for one, status in evaluations]
         chosen = choice_of([one for one, _ in evaluations], evaluation)
-        return f"{hash(folder.titles)} | {run and run.id} | {known} | {mark(chosen)}"
+        return mark_of(run and run.id, hash(folder.titles), known, mark(chosen))
 
     def view(
         self, run_id: object, evaluation: object = None, order: object = None, filters: object = None, shown: str = ""

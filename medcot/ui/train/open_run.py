@@ -16,7 +16,7 @@ from medcot.ui import components as c
 from medcot.ui.components import from_elsewhere
 from medcot.ui.guard import is_visitor, visitor_may
 from medcot.ui.job_reader import Seen, mark
-from medcot.ui.page import HIDE, LATEST, QUIET, Page, Updates, addressed, still
+from medcot.ui.page import HIDE, LATEST, QUIET, Page, Updates, addressed, is_early, mark_of, still
 from medcot.ui.train import stages
 from medcot.ui.train.curves import Curves
 from medcot.workers import jobs
@@ -87,8 +87,8 @@ class OpenRun:
         return view | {self.runs: still(view[self.runs], run_id)}
 
     def look(self, run_id: object, seen_mark: str) -> Updates | None:
-        if not seen_mark:
-            return None  # the page does not know yet which run it opens with
+        if is_early(run_id, seen_mark):
+            return None
         return self.open(run_id) if self._mark(run_id) != seen_mark else {}
 
     def chosen(self, runs: Sequence[Listed], wanted: object) -> str | None:
@@ -105,7 +105,7 @@ class OpenRun:
 
     def _mark(self, run_id: object) -> str:
         chosen = self.chosen(self.page.reader.look().runs, run_id)
-        return f"{self.page.reader.mark()} | {mark(self.page.reader.find(chosen))}"
+        return mark_of(chosen, self.page.reader.mark(), mark(self.page.reader.find(chosen)))
 
     def view(self, run_id: object) -> Updates:
         """The list, and everything about one run of it."""

@@ -26,6 +26,8 @@ def row(status: Status, seen: Seen) -> str:
     """What has been done, what is done now, and what comes; empty once the run has ended."""
     if status.state not in ALIVE:
         return ""
+    if status.state == "queued":
+        seen = Seen()  # what a run that goes on had done before is told again by its new worker
     now = of(seen.stage) if seen.stage else QUEUED
     items = "".join(_step(name, seen, name == now) for name in STAGES)
     return f'<ol class="mc-steps" aria-label="Stages">{items}</ol>'
