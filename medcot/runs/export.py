@@ -1,13 +1,12 @@
 """An export of a run's adapter: a job in the run's folder, with what was ordered, how far it is, and what was made."""
 
-import secrets
-from datetime import UTC, datetime
 from pathlib import Path
 
 from medcot.errors import BadInput
 from medcot.hub import SETTINGS
 from medcot.machine import write_atomically
-from medcot.runs.job_dir import STATUS, JobDir, command, has_plain_name
+from medcot.runs.ids import has_plain_name, new_id
+from medcot.runs.job_dir import STATUS, JobDir, command
 from medcot.settings.export import ExportOrder
 
 MADE = "exported.json"  # what the worker says of it
@@ -53,12 +52,7 @@ def exports_of(run: Path) -> list[Export]:
 
 def new_export(run: Path, order: ExportOrder) -> Export:
     """Make the folder of an export."""
-    path = run / "export" / f"{stamp()}-{secrets.token_hex(2)}"
+    path = run / "export" / new_id()
     path.mkdir(parents=True)
     write_atomically(path / SETTINGS, order.model_dump_json(indent=1))
     return Export(path)
-
-
-def stamp() -> str:
-    """The time to the millisecond, for ids that sort by it."""
-    return datetime.now(UTC).strftime("%Y%m%d-%H%M%S-%f")[:-3]

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import re
 import shlex
 import shutil
 import time
@@ -42,11 +41,6 @@ class Status(BaseModel):
     hint: str = ""
     bad_input: bool = False  # a person can fix it in settings or data
     problems: list[Problem] = []  # the same as error and hint, for the page too
-
-
-def has_plain_name(folder: Path) -> bool:
-    """Whether a folder is called as a job's can be: letters, digits and a few marks, none of them a page's markup."""
-    return re.fullmatch(r"\w[\w .,+()-]*", folder.name) is not None
 
 
 def command(words: str, runs_dir: Path) -> str:

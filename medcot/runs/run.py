@@ -8,7 +8,6 @@ evaluations.
 import contextlib
 import json
 import os
-import secrets
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
@@ -24,8 +23,9 @@ from medcot.evaluation.table_csv import csv_text
 from medcot.hub import SETTINGS, WEIGHTS
 from medcot.machine import disk_in_words, write_atomically
 from medcot.runs.events import Finished, Metrics, PlanMade, Step, TrainingProgress, Validation
-from medcot.runs.export import exports_of, stamp
-from medcot.runs.job_dir import STATUS, JobDir, Status, command, has_plain_name, read_lines
+from medcot.runs.export import exports_of
+from medcot.runs.ids import has_plain_name, new_id
+from medcot.runs.job_dir import STATUS, JobDir, Status, command, read_lines
 from medcot.safety.foreign import read_json
 from medcot.settings import RunSettings, as_written, message_of
 from medcot.settings.evaluation import EvaluationOrder
@@ -199,7 +199,7 @@ class Run(JobDir):
         return [Evaluation(p) for p in folders if has_plain_name(p) and os.path.lexists(p / STATUS)]
 
     def new_evaluation(self) -> Evaluation:
-        path = self.path / "evaluation" / f"{stamp()}-{secrets.token_hex(2)}"
+        path = self.path / "evaluation" / new_id()
         path.mkdir(parents=True)
         return Evaluation(path)
 

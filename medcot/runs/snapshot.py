@@ -11,7 +11,8 @@ from pathlib import Path
 from medcot.errors import BadInput
 from medcot.hub import SETTINGS
 from medcot.runs.export import Export, exports_of
-from medcot.runs.job_dir import ALIVE, JobDir, Status, has_plain_name
+from medcot.runs.ids import has_plain_name, title_of
+from medcot.runs.job_dir import ALIVE, JobDir, Status
 from medcot.runs.run import ABOUT, SUMMARY, About, Evaluation, Run
 
 # A folder's time of change may be this coarse: what was read sooner after a change than this is read once more.
@@ -37,8 +38,7 @@ class Listed:
 
     @property
     def title(self) -> str:
-        """The run's given name, if it has one, with its id."""
-        return f"{self.about.name} ({self.id})" if self.about.name else self.id
+        return title_of(self.id, self.about.name)
 
     @property
     def jobs(self) -> Iterator[tuple[JobDir, Status]]:

@@ -2,8 +2,6 @@
 
 import contextlib
 import json
-import re
-import secrets
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
@@ -12,8 +10,8 @@ from pathlib import Path
 from medcot.errors import BadInput
 from medcot.hub import SETTINGS
 from medcot.machine import disk_in_words
-from medcot.runs.export import stamp
-from medcot.runs.job_dir import command, has_plain_name
+from medcot.runs.ids import has_plain_name, new_id
+from medcot.runs.job_dir import command
 from medcot.runs.run import ORIGIN, Run
 from medcot.runs.snapshot import Folder, Snapshot
 from medcot.settings import RunSettings
@@ -53,8 +51,7 @@ class RunStore:
         return self._make(settings, fill)
 
     def _make(self, settings: RunSettings, fill: Callable[[Path], None]) -> Run:
-        slug = re.sub(r"[^a-z0-9]+", "-", (settings.name or settings.recipe).lower()).strip("-")[:40] or "run"
-        run_id = f"{stamp()}-{slug}-{secrets.token_hex(2)}"
+        run_id = new_id(settings.name or settings.recipe)
         other = "Choose another folder: --runs-dir DIR"
         with disk_in_words("--runs-dir", f"{self.root} cannot be written", other, page=START_ELSEWHERE):
             self.root.mkdir(parents=True, exist_ok=True)

@@ -20,7 +20,7 @@ from medcot.ui.thrift import be_thrifty
 from medcot.workers.client import ServiceClient
 
 TABS = {"Train": train.build, "Evaluate": EvaluateTab, "Chat": ChatTab}
-SCRIPTS = "".join(f"<script>{components.from_file(name)}</script>" for name in ("watch.js", "address.js"))
+SCRIPTS = "".join(f"<script>{components.from_file(name)}</script>" for name in ("watch.js", "address.js", "clicks.js"))
 # The lists whose choice is in the page's address, and as what.
 ADDRESSED = {"runs": "run", "evaluate-run": "run", "chat-run": "run", "evaluation": "evaluation"}
 FAVICON = Path(__file__).parent / "favicon.svg"

@@ -69,9 +69,13 @@ def header(device: str) -> str:
     return from_file("header.html", device=text(device))
 
 
+# clicks.js copies what stands before it.
+COPY_ID = '<button type="button" class="mc-copy-id" title="Copy the id" aria-label="Copy the id">Copy</button>'
+
+
 def titled(name: str, state: State | None = None, job_id: str = "") -> str:
     """A job's name as a heading, with its state, and its id small where that is another."""
-    small = f"<small>{text(job_id)}</small>" if job_id and job_id != name else ""
+    small = f"<small>{text(job_id)} {COPY_ID}</small>" if job_id and job_id != name else ""
     return f'<div class="mc-title"><h3>{text(name)}</h3>{badge(state) if state else ""}{small}</div>'
 
 

@@ -6,6 +6,7 @@ import re
 import pytest
 from playwright.sync_api import expect
 
+from medcot.runs.ids import title_of
 from medcot.runs.store import RunStore
 from medcot.settings import RunSettings
 from tests.browser.conftest import PATIENCE, field, unfold
@@ -49,7 +50,7 @@ def test_a_run_has_an_address_and_a_reload_keeps_it_in_every_tab(serve, open_pag
     expect(page.locator(f'#runs input[value="{older.id}"]')).to_be_checked()
     for name, listed in (("Evaluate", "#evaluate-run"), ("Chat", "#chat-run")):
         tab(page, name).click()
-        expect(page.locator(f"{listed} input")).to_have_value(re.compile(older.id))
+        expect(page.locator(f"{listed} input")).to_have_value(title_of(older.id))
     gone = open_page(f"{url}/?run=20200101-000000-000-gone-0000")
     expect(gone.locator(f'#runs input[value="{newer.id}"]')).to_be_checked()
 

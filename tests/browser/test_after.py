@@ -6,6 +6,7 @@ import pytest
 from playwright.sync_api import expect
 
 from medcot.runs.events import Finished, Sample, Validation
+from medcot.runs.ids import name_of, title_of
 from medcot.runs.store import RunStore
 from medcot.settings.recipes import compose
 from tests.browser.conftest import PATIENCE, end, field, fill, unfold, wait_until
@@ -25,8 +26,8 @@ def finished(store, *pairs):
 
 def choose(page, run):
     """Choose a run in the list, and wait until the page shows it and what may be done with it."""
-    page.get_by_role("radio", name=run.id).check()
-    expect(page.locator("#live h3")).to_have_text(run.id)
+    page.get_by_role("radio", name=title_of(run.id)).check()
+    expect(page.locator("#live h3")).to_have_text(name_of(run.id))
     expect(page.locator("#run-note textarea")).to_have_value(run.about().note)
 
 
@@ -40,10 +41,18 @@ def test_the_history_compares_two_runs_and_a_new_run_takes_an_old_ones_settings(
         expect(row).to_contain_text(shown)
     for name, run in (("compare-one", one), ("compare-other", other)):
         page.locator(f"#{name} input").click()
-        page.locator(f"#{name}").get_by_role("option", name=run.id).click()  # the other list may still be closing
+        # The other list may still be closing.
+        page.locator(f"#{name}").get_by_role("option", name=title_of(run.id)).click()
     expect(page.locator("#differences tbody tr")).to_have_text(["LoRA rank816", "Epochs12"])
     expect(page.locator("#compared-runs polyline")).to_have_count(4)
     page.get_by_role("button", name="Name, note, settings, delete").click()
+    row.get_by_role("link").click()
+    expect(page.locator("#live h3")).to_have_text(name_of(one.id))
+    expect(page.locator("#live h3")).to_be_in_viewport()
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.locator("#live").get_by_role("button", name="Copy the id").click()
+    expect(page.locator("#live .mc-copy-id")).to_have_text("Copied")
+    assert page.evaluate("navigator.clipboard.readText()") == one.id
     choose(page, one)
     page.get_by_role("button", name="New run from these settings", exact=True).click()
     unfold(page)
@@ -131,16 +140,16 @@ def test_a_second_training_waits_in_the_queue_and_can_be_cancelled_and_stop_now_
         second = RunStore(runs_dir).list()[0]
         viewer = open_page(url)
         for each in (page, viewer):
-            expect(each.locator("#queue")).to_contain_text(f"At work: Training {first.id}")
-            expect(each.get_by_role("radio", name=f"Training {second.id}")).to_be_visible()
+            expect(each.locator("#queue")).to_contain_text(f"At work: Training {title_of(first.id)}")
+            expect(each.get_by_role("radio", name=f"Training {title_of(second.id)}")).to_be_visible()
         cancel = viewer.get_by_role("button", name="Cancel the chosen job", exact=True)
         cancel.click()
         expect(viewer.locator("#queue-problems")).to_contain_text("none is chosen")
-        viewer.get_by_role("radio", name=f"Training {second.id}").check()
+        viewer.get_by_role("radio", name=f"Training {title_of(second.id)}").check()
         cancel.click()
         expect(page.locator("#live .mc-badge")).to_have_text("Stopped")
         expect(page.locator("#waiting")).not_to_be_visible()
-        page.get_by_role("radio", name=first.id).check()
+        page.get_by_role("radio", name=title_of(first.id)).check()
         page.get_by_role("button", name="Stop now, without saving", exact=True).click()
         expect(page.locator("#live .mc-badge")).to_have_text("Stopped")
         wait_until(lambda: first.status().state == "stopped", 20)

@@ -5,6 +5,7 @@ from playwright.sync_api import expect
 
 from medcot.data.starter import CHIPS, SAMPLE_QUESTIONS
 from medcot.machine import write_atomically
+from medcot.runs.ids import title_of
 from medcot.workers.client import ServiceClient
 from tests.browser.conftest import PATIENCE
 
@@ -36,7 +37,7 @@ def test_asks_fills_both_panels_and_cancels(serve, open_page, tuned):
     page.get_by_role("button", name="Stop answering", exact=True).click()
     expect(page.locator("#chat-note")).to_contain_text("Stopped.")
     expect(page.get_by_role("button", name="Ask both", exact=True)).to_be_enabled()
-    expect(page.locator("#memory")).to_contain_text(f"In memory: {tuned.id}")
+    expect(page.locator("#memory")).to_contain_text(f"In memory: {title_of(tuned.id)}")
 
     stored = page.evaluate("JSON.stringify({...localStorage}) + JSON.stringify({...sessionStorage})")
     assert "diabetes" not in stored

@@ -10,6 +10,7 @@ from playwright.sync_api import Page, expect
 from medcot.data.starter import CHIPS, SAMPLE_QUESTIONS
 from medcot.prompts.contract import Exchange
 from medcot.runs import comparisons
+from medcot.runs.ids import title_of
 from medcot.runs.run import Run
 from medcot.runs.store import RunStore
 from medcot.settings import RunSettings
@@ -65,7 +66,7 @@ def unfold(page: Page, name: str) -> None:
 
 def choose(page: Page, run: Run) -> None:
     page.locator("#chat-run input").click()
-    page.get_by_role("option", name=run.id, exact=True).click()
+    page.get_by_role("option", name=title_of(run.id), exact=True).click()
 
 
 def named(store: RunStore, name: str, most: int) -> Run:
@@ -86,20 +87,20 @@ def test_the_last_choice_counts_however_quickly_it_follows_and_no_tick_takes_it_
     monkeypatch.setattr(Judged, "shown", slowly)
     page = chat()
     chosen, most = page.locator("#chat-run input"), page.locator("#decoding-max-new-tokens input")
-    expect(chosen).to_have_value(first.id)
+    expect(chosen).to_have_value(title_of(first.id))
     unfold(page, "decoding")
     choose(page, slow)
     choose(page, run)
     gate.set()
     expect(most).to_have_value("1280")
-    expect(chosen).to_have_value(run.id)
+    expect(chosen).to_have_value(title_of(run.id))
     choose(page, slow)
     expect(most).to_have_value("111")
     newest = named(store, "newest", 333)
     chosen.click()
-    expect(page.get_by_role("option", name=newest.id, exact=True)).to_be_visible()
+    expect(page.get_by_role("option", name=title_of(newest.id), exact=True)).to_be_visible()
     page.keyboard.press("Escape")
-    expect(chosen).to_have_value(slow.id)
+    expect(chosen).to_have_value(title_of(slow.id))
     expect(most).to_have_value("111")
     type_and_ask(page, "Why?")
     done(page)
@@ -116,7 +117,7 @@ def test_decoding_that_was_set_stays_when_the_list_of_models_is_left_without_a_c
     most.fill("77")
     page.keyboard.press("Tab")
     chosen.click()
-    expect(page.get_by_role("option", name=other.id, exact=True)).to_be_visible()
+    expect(page.get_by_role("option", name=title_of(other.id), exact=True)).to_be_visible()
     page.locator("#question textarea").click()
     type_and_ask(page, "Why?")
     done(page)

@@ -9,6 +9,7 @@ from playwright.sync_api import Page, expect
 from medcot.evaluation.answers import Answer
 from medcot.evaluation.summary import EXAMPLE, Summary
 from medcot.runs.events import Progress, Started
+from medcot.runs.ids import title_of
 from medcot.runs.job_dir import ALIVE
 from medcot.runs.run import Evaluation
 from medcot.runs.store import RunStore
@@ -132,13 +133,13 @@ def test_a_look_that_began_before_a_choice_does_not_undo_it(serve, open_page, ru
     expect(state).to_contain_text(other.id)
     other.write_status("stopped")
     assert held.wait(60)
-    choose(page, "#evaluate-run", theirs)
+    choose(page, "#evaluate-run", title_of(theirs))
     expect(state).to_contain_text(one.id)
     before = len(looks)
     go_on.set()
     wait_until(lambda: one.write_status("finished") or len(looks) >= before + 3)
     assert set(looks[before:]) == {theirs}
-    expect(page.locator("#evaluate-run input")).to_have_value(theirs)
+    expect(page.locator("#evaluate-run input")).to_have_value(title_of(theirs))
     expect(state).to_contain_text(one.id)
 
 

@@ -12,6 +12,7 @@ from playwright.sync_api import expect
 from medcot.evaluation.answers import Answer
 from medcot.evaluation.summary import EXAMPLE, Summary
 from medcot.runs.events import Finished, Progress, Started, Step, Validation, Warned
+from medcot.runs.ids import name_of, title_of
 from medcot.runs.store import RunStore
 from medcot.settings import RunSettings
 from medcot.settings.recipes import compose
@@ -66,8 +67,8 @@ def test_figures_failure_with_hint_and_list(serve, open_page, runs_dir):
     )
     done = write_run(store, RunSettings(name="done"), "finished", [*told, Finished(seconds=75, peak_memory_gib=2)])
     page = open_page(serve(runs_dir, FakeClient()))
-    expect(page.get_by_role("radio", name=done.id)).to_be_checked()
-    page.get_by_role("radio", name=failed.id).check()
+    expect(page.get_by_role("radio", name=title_of(done.id))).to_be_checked()
+    page.get_by_role("radio", name=title_of(failed.id)).check()
     live = page.locator("#live")
     expect(live.locator(".mc-badge")).to_have_text("Failed")
     expect(live).to_contain_text("Halve “Micro-batch”.")
@@ -75,7 +76,7 @@ def test_figures_failure_with_hint_and_list(serve, open_page, runs_dir):
     expect(live).to_contain_text("4.2 GiB")
     assert points(page) == 2
     assert page.evaluate("window.pwned") is None
-    page.get_by_role("radio", name=done.id).check()
+    page.get_by_role("radio", name=title_of(done.id)).check()
     expect(live.locator(".mc-badge")).to_have_text("Finished")
     expect(live).to_contain_text("Took 1:15")
 
@@ -86,8 +87,8 @@ def test_a_queued_run_says_that_it_waits(serve, open_page, runs_dir, monkeypatch
     busy = write_run(store, RunSettings(name="busy"), "running", pid=os.getpid())
     queued = write_run(store, RunSettings(name="next"), "queued", pid=os.getpid())
     page = open_page(serve(runs_dir, FakeClient()))
-    expect(page.get_by_role("radio", name=busy.id)).to_be_checked()
-    page.locator("#runs").get_by_role("radio", name=queued.id).check()
+    expect(page.get_by_role("radio", name=title_of(busy.id))).to_be_checked()
+    page.locator("#runs").get_by_role("radio", name=title_of(queued.id)).check()
     expect(page.locator("#live")).to_contain_text(f"Waiting: {busy.id} has the device.")
     busy.write_status("finished")
     expect(page.locator("#live .mc-stage")).to_have_text("Starting")
@@ -114,14 +115,14 @@ def test_an_empty_page_leads_to_train_and_a_finished_run_to_what_comes_next(serv
         expect(page.locator("#start")).to_be_visible()
     first, _ = (write_run(store, RunSettings(), "finished", adapter=True) for _ in range(2))
     for button, picker in (("Evaluate it", "#evaluate-run"), ("Ask it", "#chat-run")):
-        open_tab(page, "Train").locator("#runs").get_by_role("radio", name=first.id).check()
-        expect(page.locator("#live h3")).to_have_text(first.id)
+        open_tab(page, "Train").locator("#runs").get_by_role("radio", name=title_of(first.id)).check()
+        expect(page.locator("#live h3")).to_have_text(name_of(first.id))
         page.get_by_role("button", name=button, exact=True).first.click()
         expect(page.locator(f"{picker} input")).to_be_visible()
-        expect(page.locator(f"{picker} input")).to_have_value(re.compile(first.id))
+        expect(page.locator(f"{picker} input")).to_have_value(title_of(first.id))
         expect(page.get_by_role("button", name="Go to Train", exact=True)).to_be_hidden()
     untuned = write_run(store, RunSettings(), "stopped")
-    open_tab(page, "Train").locator("#runs").get_by_role("radio", name=untuned.id).check()
+    open_tab(page, "Train").locator("#runs").get_by_role("radio", name=title_of(untuned.id)).check()
     expect(page.get_by_role("button", name="Evaluate it", exact=True)).to_be_hidden()
 
 
@@ -164,13 +165,13 @@ def test_a_stopped_job_says_what_is_left_of_it(serve, open_page, runs_dir):
     empty = write_run(store, RunSettings(name="empty"), "stopped", begun)
     cancelled = write_run(store, RunSettings(name="cancelled"), "stopped")
     page = open_page(serve(runs_dir, FakeClient()))
-    expect(page.get_by_role("radio", name=empty.id)).to_be_checked()
+    expect(page.get_by_role("radio", name=title_of(empty.id))).to_be_checked()
     for run, words in (
         (kept, "Stopped on request; the checkpoint of step 20 is kept."),
         (empty, "Stopped on request, before anything was saved."),
         (cancelled, "Cancelled before it started."),
     ):
-        page.get_by_role("radio", name=run.id).check()
+        page.get_by_role("radio", name=title_of(run.id)).check()
         expect(page.locator("#live .mc-stage")).to_have_text(words)
     expect(page.locator("#plot")).not_to_contain_text("appears with the first step")
 

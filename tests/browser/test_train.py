@@ -10,6 +10,7 @@ import httpx
 import pytest
 from playwright.sync_api import Page, expect
 
+from medcot.runs.ids import name_of
 from medcot.runs.store import RunStore
 from medcot.ui.form import Form
 from tests.browser.conftest import PATIENCE, app, end, field, fill, free_port, points, unfold, wait_until
@@ -52,7 +53,7 @@ def test_points_arrive_a_reload_and_a_second_viewer_see_them_and_stop_stops(serv
         expect(page.locator("#live .mc-badge")).to_have_text("Running")
         wait_until(lambda: points(page) > before)
         second = open_page(url)
-        expect(second.locator("#live h3")).to_have_text(run.id)
+        expect(second.locator("#live h3")).to_have_text(name_of(run.id))
         wait_until(lambda: points(second) > before)
         page.get_by_role("button", name="Stop training", exact=True).click()
         expect(page.locator("#live .mc-badge")).to_have_text("Stopped")
@@ -130,7 +131,7 @@ def test_a_restarted_app_finds_the_worker_and_ctrl_c_says_that_it_goes_on(open_p
         wait_until(lambda: answers(port))
         page = open_page(f"http://127.0.0.1:{port}")
         expect(page.locator("#live .mc-badge")).to_have_text("Running")
-        expect(page.locator("#live h3")).to_have_text(run.id)
+        expect(page.locator("#live h3")).to_have_text(name_of(run.id))
         again.send_signal(signal.SIGINT)
         again.wait(30)
     finally:

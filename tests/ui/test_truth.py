@@ -13,6 +13,7 @@ import pytest
 from medcot.errors import Failure, Problem
 from medcot.evaluation.answers import Answer
 from medcot.runs.events import Finished, Progress, Started, Step, Validation, Warned
+from medcot.runs.ids import title_of
 from medcot.runs.job_dir import ALIVE, JobDir
 from medcot.runs.run import ORIGIN, Evaluation, Run
 from medcot.settings import RunSettings
@@ -238,7 +239,7 @@ def test_a_queue_says_who_waits_for_whom_and_only_while_somebody_does(page):
     assert queue.look(None, "x")[queue.now] == ""
     second, third = a_run(page, "queued"), a_run(page, "queued")
     view = queue.look(None, "x")
-    assert first.id in view[queue.now]
+    assert title_of(first.id) in view[queue.now]
     assert [value for _, value in view[queue.waiting]["choices"]] == [second.id, third.id]
     assert f"{first.id} has the device" in plain(page.progress(second))
     first.write_status("finished")

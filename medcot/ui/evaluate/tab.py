@@ -8,6 +8,7 @@ import gradio as gr
 from medcot.errors import BadInput
 from medcot.evaluation import benchmarks
 from medcot.evaluation.summary import MEASURES
+from medcot.runs.ids import when
 from medcot.runs.job_dir import ALIVE
 from medcot.runs.run import Evaluation, Run
 from medcot.runs.snapshot import Snapshot
@@ -261,12 +262,10 @@ def label(evaluation: Evaluation, adopted: bool) -> str:
 
 def named(evaluation: Evaluation, adopted: bool) -> str:
     """When an evaluation was started, and what it asks."""
-    stamp = evaluation.id
-    when = f"{stamp[:4]}-{stamp[4:6]}-{stamp[6:8]} {stamp[9:11]}:{stamp[11:13]}"
     try:
         order = evaluation.order()
         words, benchmark = MEASURES[order.kind].words, benchmarks.named(order.questions)
         what = benchmark.title if benchmark else (adopted and words.elsewhere) or words.label
     except BadInput:
         what = "settings unreadable"
-    return f"{when} · {what}"
+    return f"{when(evaluation.id) or evaluation.id} · {what}"

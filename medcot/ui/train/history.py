@@ -7,6 +7,7 @@ import gradio as gr
 
 from medcot.errors import BadInput
 from medcot.runs.export import Export
+from medcot.runs.ids import name_of, title_of
 from medcot.runs.job_dir import ALIVE, JobDir
 from medcot.runs.run import Run, duration, size
 from medcot.runs.snapshot import Listed, cannot_be_read
@@ -68,7 +69,9 @@ class History:
         )
         note = f"<small>{c.text(about.note)}</small>" if about.note else ""
         strange = f"<small>{c.text(cannot_be_read(listed))}</small>" if listed.unreadable else ""
-        name = f"<b>{c.text(about.name)}</b> <small>{c.text(run.id)}</small>" if about.name else c.text(run.id)
+        run_id = c.text(run.id)
+        link = f'<a class="mc-open-run" href="?tab=train&amp;run={run_id}" data-run="{run_id}">'
+        name = f"{link}{c.text(about.name or name_of(run.id))}</a> <small>{run_id}</small>"
         return c.row(f"{name}{note}{strange}", cells)
 
     def _size(self, listed: Listed, validated: int) -> int:
@@ -160,5 +163,7 @@ class Queue:
 
 def label(job: JobDir) -> str:
     if isinstance(job, Run):
-        return f"Training {job.id}"
-    return f"{'Export' if isinstance(job, Export) else 'Evaluation'} of {job.path.parent.parent.name}"
+        return f"Training {title_of(job.id, job.about().name)}"
+    run = Run(job.path.parents[1])
+    kind = "Export" if isinstance(job, Export) else "Evaluation"
+    return f"{kind} of {title_of(run.id, run.about().name)}"

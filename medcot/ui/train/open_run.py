@@ -9,6 +9,7 @@ import psutil
 
 from medcot.prompts.tags import begins_strict, parse
 from medcot.runs.events import Sample, Step
+from medcot.runs.ids import name_of
 from medcot.runs.job_dir import ALIVE, Status
 from medcot.runs.run import Run
 from medcot.runs.snapshot import Listed
@@ -158,7 +159,7 @@ class OpenRun:
         settings, about = self.page.reader.settings(run), run.about()
         what = f"Recipe {settings.recipe} · model {settings.model.id} · data {settings.data.source}" if settings else ""
         note = f'<p class="mc-soft mc-told">{c.text(about.note)}</p>' if about.note else ""
-        name = about.name or run.id
+        name = about.name or name_of(run.id)
         if run.origin():
             head = c.titled(name, job_id=run.id) + from_elsewhere(run, settings)
             return head + c.soft("Its figures are under Evaluate.") + note
