@@ -1,12 +1,13 @@
 """What the run directory costs a training step: medcot's training against the bare SFTTrainer with the same arguments.
 
-    python benchmarks/overhead.py [--model FOLDER] [--steps 20] [--rounds 5]
+    python benchmarks/overhead.py [--model FOLDER] [--steps 20] [--rounds 5] [--track NAME ...]
 
 Both train the same records in the same order from the same weights, in turns (bare, medcot, medcot, bare, ...), in one
 process; what other programs on the machine do falls on both. Counted is from the first step's beginning to the end of
 training: losses are logged at each step and one checkpoint is saved, by both; medcot's is hashed and flushed as well.
 Printed are the ratios of wall and of processor time, median of the rounds, and the share of the wall time that was
-spent inside medcot's own callbacks, which noise cannot hide.
+spent inside medcot's own callbacks, which noise cannot hide. `--track` names trackers that medcot's side logs to, and
+what they take of the training's own time is printed too; their own threads are in the processor time alone.
 """
 
 import argparse
@@ -16,6 +17,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from medcot.engine import tracking
 from medcot.engine.backends.peft import PeftBackend
 from medcot.engine.train import callbacks, checkpoints, training
 from medcot.engine.train.inputs import Inputs
@@ -88,6 +90,7 @@ def main() -> None:
     parser.add_argument("--model", default="starter")
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--track", action="append", default=[], choices=tracking.KINDS)
     given = parser.parse_args()
     pairs = [f"model.id={given.model}", "training.micro_batch=1", f"training.max_steps={given.steps}"]
     pairs += [
@@ -96,31 +99,37 @@ def main() -> None:
         f"training.save_steps={given.steps}",
         "training.validate_steps=1000000",
     ]
-    settings = compose("starter", None, pairs)
+    settings = compose("starter", None, [*pairs, f"tracking.to={','.join(given.track)}"])
     trainer.DEFAULT_CALLBACKS.append(Clock)
-    inside = Inside()
+    inside, trackers = Inside(), Inside()
     for name in ("on_train_begin", "on_step_end", "on_log", "on_save"):
         inside.watch(callbacks.Observer, name)
     inside.watch(checkpoints, "save")
-    ratios, shares = [], []
+    trackers.watch(tracking.Tracker, "_each")
+    ratios, shares, tracked = [], [], []
     for turn in range(given.rounds):
         with tempfile.TemporaryDirectory() as folder:
             spent: dict[str, tuple[float, float]] = {}
             for who in ("bare", "medcot") if turn % 2 == 0 else ("medcot", "bare"):
-                inside.seconds = 0.0
+                inside.seconds = trackers.seconds = 0.0
                 if who == "bare":
                     bare(settings, Path(folder) / "bare")
                 else:
                     run = RunStore(Path(folder) / "runs").create(settings)
-                    training.train(run, settings, PeftBackend(), run.append, NoStop())
+                    with tracking.follow(run, settings, run.append) as report:
+                        training.train(run, settings, PeftBackend(), report, NoStop())
+                        tracked.append(trackers.seconds / Clock.read[-1][0])
                     shares.append(inside.seconds / Clock.read[-1][0])
                 spent[who] = Clock.read[-1]
         ratios.append([spent["medcot"][i] / spent["bare"][i] for i in (0, 1)])
-        print(f"round {turn + 1}: wall x{ratios[-1][0]:.3f}, processor x{ratios[-1][1]:.3f}, inside {shares[-1]:.2%}")
+        print(
+            f"round {turn + 1}: wall x{ratios[-1][0]:.3f}, processor x{ratios[-1][1]:.3f}, inside {shares[-1]:.2%}, "
+            f"trackers {tracked[-1]:.3%}"
+        )
     wall, processor = (statistics.median(r[i] for r in ratios) for i in (0, 1))
     print(
         f"median of {given.rounds}: wall x{wall:.3f}, processor x{processor:.3f}, inside medcot's callbacks "
-        f"{statistics.median(shares):.2%}"
+        f"{statistics.median(shares):.2%}, of it inside trackers {statistics.median(tracked):.3%}"
     )
 
 

@@ -26,11 +26,12 @@ from medcot.prompts.contract import PromptContract
 from medcot.prompts.tags import TAGS
 from medcot.runs.events import Report, Warned
 from medcot.runs.run import Evaluation, Run
+from medcot.settings import TRACKERS
 from medcot.settings.evaluation import EndpointSettings, EvaluationOrder
 from medcot.settings.export import is_file
 
 PROMPT_ROOM = 2048  # tokens for a question, for a backend that needs its longest sequence
-TRACKING = "Weights & Biases"  # how warnings begin that say nothing of the evaluation
+OF_TRACKERS = tuple(needs.title for needs in TRACKERS.values())  # how warnings begin that say nothing of the evaluation
 SERVER_TEMPLATE = "The server made the prompts with its own chat template, which was not compared with the contract's."
 
 
@@ -137,7 +138,7 @@ def summary_of(
         seconds_each = sum(a.seconds for a in given) / len(given)
         written["arms"][arm] |= {"tokens": tokens[arm] / len(given), "seconds": seconds_each}
     events, _ = job.events()  # of every worker that had a part in it
-    notes = [e.message for e in events if isinstance(e, Warned) and not e.message.startswith(TRACKING)]
+    notes = [e.message for e in events if isinstance(e, Warned) and not e.message.startswith(OF_TRACKERS)]
     decoding = order.model_dump(include={"temperature", "top_p", "seed", "batch_size"})
     summary = {
         "schema": 1,

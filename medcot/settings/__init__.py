@@ -3,12 +3,18 @@
 from medcot.settings.build import (
     BadSettings,
     as_written,
-    backend_for,
-    backend_problem,
     build,
     endless_warmup,
     fields,
     message_of,
+)
+from medcot.settings.extras import (
+    BACKENDS,
+    TRACKERS,
+    TrackerName,
+    backend_for,
+    backend_problem,
+    tracker_problems,
 )
 from medcot.settings.names import (
     DATA_SUFFIXES,
@@ -23,7 +29,6 @@ from medcot.settings.names import (
 )
 from medcot.settings.recipes import cautions
 from medcot.settings.schema import (
-    BACKENDS,
     DataSettings,
     EvaluationSettings,
     LoraSettings,

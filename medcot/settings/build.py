@@ -2,7 +2,6 @@
 
 import difflib
 import functools
-import importlib.util
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,7 +12,7 @@ from pydantic.fields import FieldInfo
 from medcot.errors import BadInput, Problem
 from medcot.safety.foreign import parse_json
 from medcot.settings.names import STARTER, is_address, is_folder, is_local_data
-from medcot.settings.schema import BACKENDS, STYLES_WITH_SYSTEM, RunSettings, TrainingSettings
+from medcot.settings.schema import STYLES_WITH_SYSTEM, RunSettings, TrainingSettings
 
 Raw = dict[str, Any]  # settings as a file holds them: sections of plain values
 
@@ -169,24 +168,6 @@ def conflicts(settings: RunSettings) -> list[Problem]:
     if model.revision and (model.id == STARTER or is_folder(model.id)):
         conflict("model.revision", f"a revision belongs to a Hub model; {model.id} is not one.", "Remove it.")
     return found
-
-
-def backend_problem(name: str, *, gpu: bool) -> Problem | None:
-    """Why a backend cannot run here, or None; `gpu`: whether there is a CUDA GPU. Imports no model library."""
-    needs = BACKENDS[name]
-    if needs.gpu and not gpu:
-        fix = "Set backend=auto or backend=peft."
-        return Problem("backend", f"{name} needs a CUDA GPU, and this machine has none.", fix)
-    if not importlib.util.find_spec(needs.package):
-        return Problem("backend", f"{name} is not installed.", "Install it: pip install 'medcot[gpu]'")
-    return None
-
-
-def backend_for(settings: RunSettings, *, gpu: bool) -> str:
-    """The backend that trains: the one named, or under "auto" the first that can run."""
-    if settings.backend != "auto":
-        return settings.backend
-    return next((name for name in BACKENDS if backend_problem(name, gpu=gpu) is None), "peft")
 
 
 def endless_warmup(training: TrainingSettings, steps: int | None) -> str | None:

@@ -4,29 +4,16 @@ Every bound, default and help text stands beside its field, and nowhere else. Mo
 names, so a setting that is misspelt is an error and never ignored.
 """
 
-from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from medcot.settings.extras import BackendName, TrackerName
 from medcot.settings.names import NAME_LENGTH, STARTER, hub_data_name, plain_name
 
 PromptStyle = Literal["chat", "plain"]  # prompts.STYLES says what each is
 STYLES_WITH_SYSTEM: tuple[PromptStyle, ...] = ("chat",)
 Overlong = Literal["shorten", "leave_out", "cut"]
-BackendName = Literal["auto", "peft", "unsloth"]
-
-
-@dataclass(frozen=True, slots=True)
-class BackendNeeds:
-    """What a backend needs of a machine, checked without importing medcot/engine/backends/NAME.py."""
-
-    package: str
-    gpu: bool
-
-
-# "auto" takes the first that can run.
-BACKENDS = {"unsloth": BackendNeeds("unsloth", gpu=True), "peft": BackendNeeds("peft", gpu=False)}
 
 
 def setting(default: Any, title: str, description: str, **bounds: Any) -> Any:
@@ -236,19 +223,42 @@ class EvaluationSettings(Section):
 
 
 class TrackingSettings(Section):
-    wandb: bool = setting(
-        False,
-        "Log to Weights & Biases",
-        "Losses, speed, memory and the evaluation's figures go there too. Without a key (WANDB_API_KEY) "
-        "they are kept in the run's folder, for `wandb sync`.",
+    to: tuple[TrackerName, ...] = setting(
+        (),
+        "Log to",
+        "Losses, speed, memory and the evaluation's figures go there too: wandb (Weights & Biases; without a key, "
+        "WANDB_API_KEY, into the run's folder for `wandb sync`), tensorboard, trackio (both into the run's folder, no "
+        "account). Any of them, or none.",
     )
-    project: str = setting("medcot", "Project", "In W&B.", min_length=1, max_length=128, pattern=r"^[^/\\#?%:]+$")
+    project: str = setting(
+        "medcot", "Project", "In W&B and trackio.", min_length=1, max_length=128, pattern=r"^[^/\\#?%:]+$"
+    )
     entity: str | None = setting(
         None, "Entity", "A W&B user or team; none is the key's own.", min_length=1, max_length=128
     )
     run_name: str | None = setting(
-        None, "Run name", "Shown in W&B; none is the run's id.", min_length=1, max_length=128
+        None, "Run name", "Shown in W&B and trackio; none is the run's id.", min_length=1, max_length=128
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_once_written(cls, raw: Any) -> Any:
+        """One name for a list of one, and `wandb = true` as it was before there was a choice."""
+        if not isinstance(raw, dict):
+            return raw
+        found = dict(raw)
+        if isinstance(found.get("to"), str):
+            words = [word.strip() for word in found["to"].split(",")]
+            found["to"] = [word for word in words if word not in ("", "none")]
+        if isinstance(found.get("wandb"), bool) and isinstance(named := found.get("to", ()), list | tuple):
+            others = [name for name in named if name != "wandb"]
+            found["to"] = ["wandb", *others] if found.pop("wandb") else others
+        return found
+
+    @field_validator("to")
+    @classmethod
+    def _each_once(cls, names: tuple[TrackerName, ...]) -> tuple[TrackerName, ...]:
+        return tuple(dict.fromkeys(names))
 
 
 class RunSettings(Section):

@@ -39,6 +39,8 @@ from medcot.workers.client import ServiceClient
 ALLOW_HOST = "MEDCOT_ALLOW_HOST"  # further names that the page answers to, comma-separated
 Names = Sequence[str]
 MOST_CONNECTIONS = 2000  # at once; beyond, the page says that it is busy instead of running out of open files
+# What uvicorn would replace by other packages where these are installed: the page is one everywhere.
+STANDARD: dict[str, Any] = {"loop": "asyncio", "http": "h11", "ws": "none"}
 STARTING_SECONDS, GRACE_SECONDS, ENDING_SECONDS = 60.0, 2, 5.0
 
 
@@ -82,7 +84,7 @@ class Served:
             "limit_concurrency": min(MOST_CONNECTIONS, machine.open_files() // 2),
             "timeout_graceful_shutdown": GRACE_SECONDS,
         }
-        self._server = uvicorn.Server(uvicorn.Config(web, log_level="warning", ws="none", **limits))
+        self._server = uvicorn.Server(uvicorn.Config(web, log_level="warning", **STANDARD, **limits))
         self._thread = threading.Thread(target=self._server.run, args=([self._socket],), daemon=True)
         self._thread.start()
         deadline = time.monotonic() + STARTING_SECONDS

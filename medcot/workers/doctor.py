@@ -13,7 +13,7 @@ from medcot import __version__, hub
 from medcot.data import starter
 from medcot.errors import WorkerFailed
 from medcot.machine import Gpu, device
-from medcot.settings import BACKENDS
+from medcot.settings import BACKENDS, TRACKERS
 from medcot.settings.recipes import recommended
 from medcot.workers.client import ServiceClient
 from medcot.workers.protocol import DeviceRequest, TorchDevice
@@ -21,7 +21,7 @@ from medcot.workers.protocol import DeviceRequest, TorchDevice
 PACKAGES = (
     *("torch", "transformers", "trl", "peft", "accelerate", "datasets"),
     *(needs.package for needs in BACKENDS.values()),
-    *("bitsandbytes", "gradio", "huggingface_hub", "wandb", "xllamacpp"),
+    *("bitsandbytes", "gradio", "huggingface_hub", *(needs.package for needs in TRACKERS.values()), "xllamacpp"),
 )
 
 

@@ -11,7 +11,15 @@ from medcot import hub, machine
 from medcot.adapters.base import check_base, local_folder, quantized
 from medcot.errors import BadInput, Problem, collected
 from medcot.machine import has_cuda
-from medcot.settings import STARTER, BadSettings, DataSettings, RunSettings, backend_problem, is_local_data
+from medcot.settings import (
+    STARTER,
+    BadSettings,
+    DataSettings,
+    RunSettings,
+    backend_problem,
+    is_local_data,
+    tracker_problems,
+)
 from medcot.workers import reading
 from medcot.workers.reading import Preview
 
@@ -78,4 +86,4 @@ def device_problems(settings: RunSettings) -> list[Problem]:
             found.append(Problem("model.quantization", what, "Install it: pip install 'medcot[gpu]'"))
     if settings.backend != "auto" and (problem := backend_problem(settings.backend, gpu=has_cuda())):
         found.append(problem)
-    return found
+    return found + tracker_problems(settings.tracking.to)

@@ -47,12 +47,12 @@ def test_auto_takes_the_first_that_can_run_and_a_name_is_taken_as_it_is(monkeypa
     installed = {"peft"}
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: name in installed or None)
     auto, named = build({}), build({"backend": "unsloth"})
-    assert (backend_for(auto, gpu=True), backend_for(auto, gpu=False)) == ("peft", "peft")
+    assert (backend_for(auto.backend, gpu=True), backend_for(auto.backend, gpu=False)) == ("peft", "peft")
     assert "not installed" in backend_problem("unsloth", gpu=True).what
     installed.add("unsloth")
-    assert (backend_for(auto, gpu=True), backend_for(auto, gpu=False)) == ("unsloth", "peft")
+    assert (backend_for(auto.backend, gpu=True), backend_for(auto.backend, gpu=False)) == ("unsloth", "peft")
     assert "CUDA" in backend_problem("unsloth", gpu=False).what
-    assert backend_for(named, gpu=False) == "unsloth"
+    assert backend_for(named.backend, gpu=False) == "unsloth"
 
 
 def test_every_backend_of_the_settings_has_its_module():

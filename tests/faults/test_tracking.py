@@ -45,7 +45,7 @@ def test_with_the_service_away_a_run_finishes_and_its_evaluation_too_and_no_key_
 ):
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
     secrets = {"WANDB_API_KEY": CANARY}
-    run = jobs.start_training(store, changed(tiny_settings, "tracking", wandb=True, project="mine"), secrets)
+    run = jobs.start_training(store, changed(tiny_settings, "tracking", to=("wandb",), project="mine"), secrets)
     until(lambda: run.status().pid, "a pid")
     assert CANARY.encode() not in Path(f"/proc/{run.status().pid}/cmdline").read_bytes()
     assert ended(run).state == "finished", run.log_tail(40)
@@ -148,7 +148,7 @@ def test_with_a_key_training_and_evaluation_are_one_run_there_and_nothing_of_thi
     store, tiny_settings, service
 ):
     secrets = {"WANDB_API_KEY": CANARY}
-    run = jobs.start_training(store, changed(tiny_settings, "tracking", wandb=True, project="mine"), secrets)
+    run = jobs.start_training(store, changed(tiny_settings, "tracking", to=("wandb",), project="mine"), secrets)
     assert ended(run).state == "finished", run.log_tail(40)
     assert warnings(run) == ""
     evaluation = jobs.start_evaluation(run, secrets=secrets)
@@ -169,7 +169,7 @@ def test_with_a_key_training_and_evaluation_are_one_run_there_and_nothing_of_thi
 def test_when_its_helper_process_dies_or_the_run_is_killed_training_goes_on_and_nothing_is_left(
     store, tiny_settings, service
 ):
-    settings = changed(changed(tiny_settings, "tracking", wandb=True), "training", max_steps=5000, save_steps=5000)
+    settings = changed(changed(tiny_settings, "tracking", to=("wandb",)), "training", max_steps=5000, save_steps=5000)
     run = jobs.start_training(store, settings, {"WANDB_API_KEY": CANARY})
     until(lambda: events(run, Step), "a step")
     (helper,) = [p for p in psutil.Process(run.status().pid).children() if "wandb-core" in p.name()]

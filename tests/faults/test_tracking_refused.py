@@ -9,6 +9,7 @@ from types import ModuleType
 import pytest
 
 from medcot.engine import tracking
+from medcot.engine.tracking import wandb_run
 from medcot.runs.events import Validation, Warned
 from medcot.runs.run import Run
 from medcot.runs.store import RunStore
@@ -90,7 +91,7 @@ def test_wherever_wandb_raises_the_job_goes_on_and_is_told_once(where, error, ru
     for name in ("login", "init", "teardown", "setup", "Settings"):
         setattr(wandb, name, call(name))
     if where != "login":  # with a key and an answering service
-        monkeypatch.setattr(tracking, "_offline_because", lambda wandb: None)
+        monkeypatch.setattr(wandb_run, "_offline_because", lambda wandb: None)
     monkeypatch.setitem(sys.modules, "wandb", wandb)
     run, heard = RunStore(runs_dir).create(build({"tracking": {"wandb": True}})), []
     with tracking.follow(run, run.settings(), heard.append) as report:

@@ -67,7 +67,7 @@ BOUNDS = {
     "evaluation.temperature": ([0, 5], [-0.1, 5.1]),
     "evaluation.top_p": ([0.001, 1], [0, 1.01]),
     "evaluation.seed": ([0, LARGEST_SEED], [-1, LARGEST_SEED + 1]),
-    "tracking.wandb": ([True, False], ["perhaps"]),
+    "tracking.to": ([[], ["wandb"], ["tensorboard", "trackio"]], ["mlflow", ["wandb", "no"], 3]),
     "tracking.project": (["p", "p" * 128], ["", "p" * 129, "a/b", "a:b"]),
     "tracking.entity": (["e", None], ["", "e" * 129]),
     "tracking.run_name": (["r", None], ["", "r" * 129]),

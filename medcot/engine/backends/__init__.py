@@ -3,7 +3,7 @@
 Adapters are plain PEFT, whichever backend trained them: PeftBackend decodes them all.
 
 A new backend is a module here, named as in the settings, with a class BACKEND; its name and what it needs of a machine
-stand in medcot/settings/schema.py. The module must not import its library before the class is instantiated.
+stand in medcot/settings/extras.py. The module must not import its library before the class is instantiated.
 """
 
 import importlib
@@ -53,7 +53,7 @@ def class_for(settings: RunSettings) -> type[Backend]:
     """The class of the backend that trains; its library is not imported yet."""
     import torch
 
-    name = backend_for(settings, gpu=torch.cuda.is_available())
+    name = backend_for(settings.backend, gpu=torch.cuda.is_available())
     found: type[Backend] = importlib.import_module(f"{__name__}.{name}").BACKEND
     return found
 
