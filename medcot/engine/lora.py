@@ -16,7 +16,9 @@ from transformers.pytorch_utils import Conv1D
 
 from medcot.engine.models import UNREADABLE
 from medcot.errors import BadInput, Problem, first_line
-from medcot.settings import LoraSettings
+from medcot.settings import ALL_LINEAR, LoraSettings
+
+Shape = dict[str, Any]  # arguments of PEFT's LoraConfig
 
 
 def outline(folder: Path) -> Any:
@@ -68,12 +70,27 @@ def linear_layers(model: Any) -> dict[str, torch.nn.Module]:
 def lora_config(model: Any, lora: LoraSettings) -> LoraConfig:
     """PEFT's configuration of the adapter. Of a model that sees too, only the language model gets layers: text alone
     does not reach the others."""
-    shape = {"r": lora.rank, "lora_alpha": lora.alpha, "lora_dropout": lora.dropout, "bias": lora.bias}
     inside, begins = _inside(model), _prefix(model)
     kept = [re.escape(begins), *(re.escape(name) + "$" for name in inside if not name.startswith(begins))]
     excluded = None if inside.keys() >= linear_layers(model).keys() else f"(?!{'|'.join(kept)}).*"
-    named = {"target_modules": list(lora.target_modules), "exclude_modules": excluded}
-    return LoraConfig(**shape, **named, task_type="CAUSAL_LM")
+    return LoraConfig(**shape(model, lora), exclude_modules=excluded, task_type="CAUSAL_LM")
+
+
+def shape(model: Any, lora: LoraSettings) -> Shape:
+    """What an adapter is made with, by PEFT's names, which Unsloth has too."""
+    scales = {"r": lora.rank, "lora_alpha": lora.alpha, "use_rslora": lora.rslora}
+    return {**scales, "lora_dropout": lora.dropout, "bias": lora.bias, "target_modules": targets(model, lora)}
+
+
+def targets(model: Any, lora: LoraSettings) -> list[str]:
+    """The names of the layers that get an adapter; for all-linear, the model's own."""
+    return own_names(model) if lora.target_modules == (ALL_LINEAR,) else list(lora.target_modules)
+
+
+def own_names(model: Any) -> list[str]:
+    """The ends of the names of the language model's linear layers, without the one that makes the logits."""
+    inside = _inside(model)
+    return list(dict.fromkeys(name.rpartition(".")[2] for name in linear_layers(model) if name in inside))
 
 
 def trained_parameters(model: Any, lora: LoraSettings) -> int:
@@ -84,9 +101,9 @@ def trained_parameters(model: Any, lora: LoraSettings) -> int:
     inside = _inside(model)
     linear = [name for name, module in inside.items() if _is_linear(module)]
     others = [name for name in inside if name not in linear]
-    own = list(dict.fromkeys(name.rpartition(".")[2] for name in linear_layers(model) if name in inside))
-    if unfit := [t for t in lora.target_modules if not _means(t, linear) or _means(t, others)]:
-        fit = [t for t in lora.target_modules if t not in unfit]
+    own, named = own_names(model), targets(model, lora)
+    if unfit := [t for t in named if not _means(t, linear) or _means(t, others)]:
+        fit = [t for t in named if t not in unfit]
         has = f"has {', '.join(fit)}, and no" if fit else "has no"
         raise _unfit(model, lora, own, f"{has} linear layers named {', '.join(unfit)}")
     try:
@@ -96,7 +113,7 @@ def trained_parameters(model: Any, lora: LoraSettings) -> int:
     count = int(sum(p.numel() for p in tuned.parameters() if p.requires_grad))
     tuned.unload()
     if _has_experts(tuned):
-        named = [t for t in lora.target_modules if t not in tuned.peft_config["default"].target_modules]
+        named = [t for t in named if t not in tuned.peft_config["default"].target_modules]
         raise _unfit(model, lora, own, f"has experts named {', '.join(named)}")
     return count
 

@@ -29,6 +29,7 @@ from medcot.settings.names import (
 )
 from medcot.settings.recipes import cautions
 from medcot.settings.schema import (
+    ALL_LINEAR,
     DataSettings,
     EvaluationSettings,
     LoraSettings,

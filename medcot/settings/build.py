@@ -12,7 +12,7 @@ from pydantic.fields import FieldInfo
 from medcot.errors import BadInput, Problem
 from medcot.safety.foreign import parse_json
 from medcot.settings.names import STARTER, is_address, is_folder, is_local_data
-from medcot.settings.schema import STYLES_WITH_SYSTEM, RunSettings, TrainingSettings
+from medcot.settings.schema import ALL_LINEAR, STYLES_WITH_SYSTEM, RunSettings, TrainingSettings
 
 Raw = dict[str, Any]  # settings as a file holds them: sections of plain values
 
@@ -141,6 +141,8 @@ def conflicts(settings: RunSettings) -> list[Problem]:
     if model.quantization == "4bit" and model.dtype == "float32":
         what = "4bit computes in bfloat16 or float16, and model.dtype is float32."
         conflict("model.quantization", what, "Set model.dtype=auto.")
+    if ALL_LINEAR in (targets := settings.lora.target_modules) and len(targets) > 1:
+        conflict("lora.target_modules", f"{ALL_LINEAR} names all layers, and others beside it.", "Give one of the two.")
     if prompt.system and prompt.style not in STYLES_WITH_SYSTEM:
         fix = f"Remove it, or set prompt.style={' or '.join(STYLES_WITH_SYSTEM)}."
         conflict("prompt.system", f"the {prompt.style} contract has no system text.", fix)

@@ -125,11 +125,17 @@ class PromptSettings(Section):
 
 
 LINEAR_LAYERS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+ALL_LINEAR = "all-linear"  # PEFT's word
 
 
 class LoraSettings(Section):
     rank: int = setting(16, "LoRA rank", "Size r of the low-rank update.", ge=1, le=512)
-    alpha: int = setting(16, "LoRA alpha", "The update is scaled by alpha / rank.", ge=1, le=2048)
+    alpha: int = setting(16, "LoRA alpha", "The update is scaled by alpha / rank; see Rank-stabilized.", ge=1, le=2048)
+    rslora: bool = setting(
+        False,
+        "Rank-stabilized",
+        "rsLoRA: scaled by alpha / √rank instead, so that a larger rank learns at the same pace.",
+    )
     dropout: float = setting(0.0, "LoRA dropout", "On the adapter's input.", ge=0, lt=1)
     bias: Literal["none"] = setting(
         "none",
@@ -137,8 +143,16 @@ class LoraSettings(Section):
         "Never trained: base and tuned share one loaded model, and biases could not be told apart there.",
     )
     target_modules: Annotated[tuple[str, ...], Field(min_length=1)] = setting(
-        LINEAR_LAYERS, "Target modules", "Layers that get an adapter, by the end of their name."
+        LINEAR_LAYERS,
+        "Target modules",
+        f"Layers that get an adapter, by the end of their name; {ALL_LINEAR}: every linear layer but the one that "
+        "makes the logits.",
     )
+
+    @field_validator("target_modules", mode="before")
+    @classmethod
+    def _one_word_for_all(cls, given: Any) -> Any:
+        return (ALL_LINEAR,) if given == ALL_LINEAR else given
 
 
 class TrainingSettings(Section):

@@ -8,7 +8,9 @@ import pytest
 from medcot.adapters.open import Adapter, of_run
 from medcot.adapters.tensors import header
 from medcot.errors import BadInput, WorkerFailed
+from medcot.runs.events import Warned
 from medcot.settings import ModelSettings, PromptSettings, build
+from medcot.settings.schema import LINEAR_LAYERS
 from medcot.workers.protocol import ExportRequest
 from tests import families
 from tests.conftest import tiny_raw, write_records
@@ -53,6 +55,32 @@ def test_plain_transformers_says_what_base_and_adapter_say(adapter, tmp_path, ti
     names = {p.name for p in (tmp_path / "merged").iterdir()}
     assert {"config.json", "model.safetensors", "tokenizer.json", "prompt_contract.json", "README.md"} <= names
     assert [p.name for p in tmp_path.iterdir()] == ["merged"], "nothing is left beside it"
+
+
+def test_rank_stabilized_lora_of_all_linear_layers_leaves_base_alone_and_is_merged_at_its_own_scale(
+    tmp_path, tiny_settings, tiny_model
+):
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    from medcot.engine.answer.load import open_decoder
+    from medcot.engine.backends.peft import PeftBackend
+
+    run = train(tmp_path, changed(tiny_settings, "lora", rslora=True, target_modules=("all-linear",)))
+    config = json.loads((run.adapter_dir / "adapter_config.json").read_text())
+    assert config["use_rslora"] is True
+    assert set(config["target_modules"]) == set(LINEAR_LAYERS)
+    notes = []
+    decoder = open_decoder(of_run(run), PeftBackend(), notes.append, max_length=512)
+    assert [note for note in notes if isinstance(note, Warned)] == []
+    reference, alone = decoder.reference, AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
+    merged(of_run(run), tmp_path / "merged")
+    whole = AutoModelForCausalLM.from_pretrained(tmp_path / "merged", dtype=torch.float32)
+    for model, arm in ((alone, "base"), (whole, "tuned")):
+        found = reference._alone(model)
+        differ = max(float((a - b).abs().max()) for a, b in zip(found, reference.logits[arm], strict=True))
+        assert differ == 0 if arm == "base" else differ < 0.02, "float16 was written"
+    assert reference.arms_differ()
 
 
 def gemma_like(folder, dtype):

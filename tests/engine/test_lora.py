@@ -63,10 +63,22 @@ def refused(family: str, *targets: str) -> tuple[str, tuple[str, ...]]:
         ("lfm2", ("in_proj", "w1", "q_proj")),
         ("qwen2_moe", ("shared_expert.gate_proj",)),
         ("gemma3", ("lm_head", "self_attn.v_proj")),
+        *((family, ("all-linear",)) for family in ("llama", "gpt2", "phi3", "opt", "lfm2", "gemma3")),
     ],
 )
 def test_what_is_counted_is_what_is_trained(family, targets):
     assert counted(family, *targets) == really_trained(family, *targets) > 0
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2", "gemma3"])
+def test_all_linear_layers_are_those_of_the_language_model_less_the_one_that_makes_the_logits(family):
+    from medcot.engine.lora import linear_layers
+
+    model = attached(family, "all-linear")
+    got = {name for name, module in model.named_modules() if hasattr(module, "lora_A")}
+    own = {f"base_model.model.{name}" for name in linear_layers(on_meta(family)) if "vision" not in name}
+    assert got == {name for name in own if "multi_modal" not in name}
+    assert not any("lm_head" in name for name in got)
 
 
 def test_a_rank_above_the_layers_width_is_counted_as_it_is_trained():

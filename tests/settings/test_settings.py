@@ -32,9 +32,10 @@ BOUNDS = {
     "prompt.loss_on": (["completion", "all"], ["answer"]),
     "lora.rank": ([1, 512], [0, 513]),
     "lora.alpha": ([1, 2048], [0, 2049]),
+    "lora.rslora": ([True, False], ["perhaps"]),
     "lora.dropout": ([0, 0.999], [-0.1, 1.0]),
     "lora.bias": (["none"], ["all"]),
-    "lora.target_modules": ([["q_proj"]], [[], "q_proj"]),
+    "lora.target_modules": ([["q_proj"], ["all-linear"]], [[], "q_proj"]),
     "training.epochs": ([0.01, 100], [0, 100.5, float("nan"), float("inf")]),
     "training.max_steps": ([1, 10_000_000, None], [0, 10_000_001]),
     "training.arrangement": (["auto", "as-given"], ["fast"]),
@@ -113,6 +114,12 @@ def test_bound(path):
         (problem,) = problems_of(raw_with(path, value))
         assert problem.where.startswith(path)
         assert "got" in problem.what
+
+
+def test_all_linear_is_a_word_by_itself():
+    assert build({"lora": {"target_modules": "all-linear"}}).lora.target_modules == ("all-linear",)
+    (problem,) = problems_of({"lora": {"target_modules": ["all-linear", "q_proj"]}})
+    assert problem.where == "lora.target_modules"
 
 
 def test_all_problems_are_reported_at_once_with_conflicts_among_them():

@@ -55,9 +55,10 @@ class UnslothBackend:
         return base, load_tokenizer(local.path)
 
     def attach(self, model: Any, lora: LoraSettings, *, seed: int, checkpointing: bool) -> Any:
-        shape = {"r": lora.rank, "lora_alpha": lora.alpha, "lora_dropout": lora.dropout, "bias": lora.bias}
+        from medcot.engine.lora import shape  # after Unsloth, as it imports peft
+
         kept = {"use_gradient_checkpointing": "unsloth" if checkpointing else False, "random_state": seed}
-        return self._models.get_peft_model(model, **shape, **kept, target_modules=list(lora.target_modules))
+        return self._models.get_peft_model(model, **shape(model, lora), **kept)
 
 
 BACKEND = UnslothBackend

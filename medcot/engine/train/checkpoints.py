@@ -26,6 +26,9 @@ NOT_SHAPING = {
 }
 
 
+BEFORE = {"lora.rslora": "false"}  # settings that older checkpoints do not name, as those were made
+
+
 class Manifest(BaseModel):
     """manifest.json: what a checkpoint depends on and how it was computed.
 
@@ -88,6 +91,9 @@ def dependencies(settings: RunSettings, fingerprint: str, model: str) -> dict[st
     dtype = {"model.dtype": settings.model.dtype, "model.quantization": settings.model.quantization}
     # Checkpoints that were written before there was a choice are of runs that cut.
     overlong = {} if settings.data.overlong == "cut" else {"data.overlong": settings.data.overlong}
+    for name, before in BEFORE.items():
+        if flat[name] == before:
+            del flat[name]
     return {**flat, **dtype, **overlong, "data": fingerprint, "model": model}
 
 
