@@ -14,7 +14,16 @@ from medcot.evaluation.summary import Summary, cautions, judgements, seen_text, 
 from medcot.prompts.contract import PromptContract
 from medcot.runs.events import Validation
 from medcot.runs.run import Run
-from medcot.settings import STARTER, DataSettings, ModelSettings, RunSettings, is_local_data, is_local_model
+from medcot.settings import (
+    PARTS,
+    STARTER,
+    DataSettings,
+    ModelSettings,
+    Part,
+    RunSettings,
+    is_local_data,
+    is_local_model,
+)
 from medcot.settings.recipes import changed_settings
 
 CLAIM = re.compile(r"\b(improv\w*|outperform\w*|superior|better|beats?|more accurate)\b", re.IGNORECASE)
@@ -79,6 +88,15 @@ def source_name(source: str) -> str:
     return source.rpartition("/")[2] if is_local_data(source) else source
 
 
+def part_name(data: DataSettings, part: Part) -> str:
+    """What a run chose by or measured with: records of the data, or a file or data set of its own."""
+    if (own := data.part(part)) is None:
+        return f"{data.taken(part)} records of it ({data.held_out_from})"
+    split = "" if is_local_data(own.source) else f", split {own.split}"
+    revision = f", revision {own.revision}" if own.revision else ""
+    return f"{source_name(own.source)}{split}{revision}"
+
+
 def _front_matter(settings: RunSettings, summary: Summary | None, title: str) -> str:
     from huggingface_hub import EvalResult, ModelCardData
 
@@ -117,6 +135,9 @@ def public_settings(settings: RunSettings) -> RunSettings:
     """Strip the settings of this machine's folders."""
     local = {"id": "local"} if is_local_model(settings.model.id) else {}
     data = settings.data.model_copy(update={"source": source_name(settings.data.source)})
+    for part in PARTS:
+        if (own := settings.data.part(part)) and own.source != settings.data.source and is_local_data(own.source):
+            data = data.model_copy(update={part: source_name(own.source)})
     model = settings.model.model_copy(update=local)
     return settings.model_copy(update={"model": model, "data": data, "name": None})
 
@@ -179,5 +200,5 @@ def data_licence(data: DataSettings) -> str:
 # What card.md calls.
 WORDS = (
     *(base_licence, base_name, cautions, data_licence, fenced, judgements, licence_lines),
-    *(llama_licence, seen_text, source_name, verdict_text),
+    *(llama_licence, part_name, seen_text, source_name, verdict_text),
 )

@@ -156,7 +156,9 @@ def _leaks(files: list[Published], run: Run) -> list[Problem]:
     """Files that hold a secret of this process, what looks like one, a pickle, or a path of this machine."""
     secrets = {v.encode() for k, v in os.environ.items() if SECRET_NAME.search(k) and len(v) >= 8}
     settings = run.settings()
-    recorded = [p for p in (settings.model.id, settings.data.source) if is_path(p)]
+    data = settings.data
+    named = (settings.model.id, data.source, data.validation, data.test)
+    recorded = [p for p in named if p and is_path(p)]
     here = [str(run.path.resolve().parent), *(p for p in recorded if "/" in p.strip("./~"))]
     problems = []
     for file in files:

@@ -212,10 +212,9 @@ def plan(planned: Planned, warnings: list[str]) -> None:
     lines = {
         "columns": ", ".join(f"{part} from {column!r}" for part, column in audit.columns.items()),
         **({"not used": f"{', '.join(map(repr, audit.unused))}, which hold text"} if audit.unused else {}),
-        "records": f"{audit.records['train']} to train on, {audit.records['held_out']} held out",
+        "records": audit.parts,
         "too long": f"{audit.beyond}; {audit.keeps_all} keeps all",
-        "repeated": f"{audit.duplicates} questions; {audit.near_duplicates} held-out ones nearly repeat a training "
-        "question",
+        "repeated": audit.repeats,
         "trains": f"{figures.trainable_parameters:,} parameters",
         "steps": f"{figures.steps}: {figures}",
     }

@@ -109,6 +109,10 @@ class Display:
         elif isinstance(event, PlanMade):
             share = event.trainable_parameters / max(1, event.total_parameters)
             records = f"{event.records} training and {event.held_out} held-out records, {event.total_steps} steps"
+            if event.validation is not None:
+                parts = f"{event.records} training, {event.validation} validation and {event.held_out} test records"
+                left_out = f" ({event.repeated} left out, which repeat one of those)" if event.repeated else ""
+                records = f"{parts}{left_out}, {event.total_steps} steps"
             of_all = f"{event.trainable_parameters:,} of {event.total_parameters:,} parameters"
             self.say(f"  {records}; {of_all} are trained ({share:.1%})")
             if event.truncated:

@@ -65,7 +65,6 @@ def plan(
 ) -> None:
     """Audit the data under the model's tokenizer, and estimate the run, without starting it."""
     from medcot.cli import display
-    from medcot.data import columns
     from medcot.runs.plan import Planned
     from medcot.settings.recipes import compose
     from medcot.workers import preflight
@@ -77,7 +76,7 @@ def plan(
     reading = display.working("Reading the data under the model's tokenizer")
     with closing(ServiceClient(runs_dir)) as client, reading as say:
         reply = client.result(PlanRequest(settings=settings), Planned, say)
-    warnings = [note for note in (columns.in_words(told.guessed), *reply.problems) if note]
+    warnings = [*told.warnings, *reply.problems]
     if as_json:
         audit = reply.audit.model_dump() | {"guessed": told.guessed}
         o.emit({"problems": warnings, "audit": audit, "plan": reply.plan.model_dump()})
@@ -96,7 +95,6 @@ def train(
 ) -> None:
     """Train an adapter. Ctrl-C stops it after the step under way and saves a checkpoint."""
     from medcot.cli import display
-    from medcot.data import columns
     from medcot.runs.job_dir import command
     from medcot.settings.recipes import compose
     from medcot.workers import jobs, preflight
@@ -112,7 +110,7 @@ def train(
     else:
         with display.working("Checking settings, model and data"):
             settings, told = preflight.prepare(lambda: compose(recipe, config, pairs))
-        display.notes([columns.in_words(told.guessed)])
+        display.notes(told.warnings)
         run = jobs.start_training(store, settings)
     display.err.print(f"Run {run.id} in {run.path}")
     o.follow_or_exit(run, "Training", run, as_json)

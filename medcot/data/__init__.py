@@ -2,12 +2,10 @@
 
 from medcot.data.examples import (
     Example,
-    Split,
     check,
     columns_of,
-    load,
-    load_fitted,
     read_records,
 )
 from medcot.data.files import FIX_SURROGATE, SURROGATE, BadRow, has_surrogate
 from medcot.data.rows import MOST_PROBLEMS, cut, read_objects, read_rows
+from medcot.data.split import Repeated, Split, load, load_fitted

@@ -1,19 +1,16 @@
-"""From rows to checked examples, a split, and a fingerprint.
+"""From rows to checked examples.
 
 Rows come from the starter set, a local file or the Hub. Every record is checked before anything starts, and every
 problem is reported at once with its record number, as a person counts them: from 1.
 """
 
-import hashlib
-import json
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from medcot.data import columns, identifiers
+from medcot.data import columns
 from medcot.data.facts import FIX_FACTS, BadFacts, Facts, facts_of
 from medcot.data.files import FIX_SURROGATE, SURROGATE, BadRow, Row, has_surrogate
-from medcot.data.identifiers import Places
 from medcot.data.nested import flat
 from medcot.data.rows import cut, read_rows
 from medcot.errors import BadInput, Problem
@@ -35,35 +32,9 @@ class Example:
     facts: Facts | None = None  # not part of a fingerprint: they change what is scored, not what is asked
 
 
-@dataclass(frozen=True, slots=True)
-class Split:
-    """Training and held-out examples of one source, and the fingerprint of both."""
-
-    train: list[Example]
-    held_out: list[Example]
-    fingerprint: str
-    skipped: list[int] = field(default_factory=list)  # empty records that the settings skip
-    guessed: dict[str, str] = field(default_factory=dict)  # {part: column}, where nobody named the column
-    unused: list[str] = field(default_factory=list)  # columns that hold text, and that the settings do not use
-    masked: Places = field(default_factory=dict)  # what could identify a person and was taken out
-
-    @property
-    def held_out_hashes(self) -> list[str]:
-        """SHA-256 of each held-out question, so that a later evaluation can prove that it asks the same ones."""
-        return [hashlib.sha256(e.question.encode()).hexdigest() for e in self.held_out]
-
-
 def read_records(settings: DataSettings) -> list[tuple[int, Any]]:
     """(record number, row) pairs, each row with all of its text in columns. Raises BadInput as `read_rows` does."""
     return [(number, flat(row)) for number, row in read_rows(settings)]
-
-
-def load(settings: DataSettings, *, whole: bool = False) -> Split:
-    """Read, check and split the data; `whole` holds out every record, in order, and needs no reasoning.
-
-    Raises BadInput with all problems.
-    """
-    return _split_rows(read_records(settings), settings, whole)
 
 
 def columns_of(settings: DataSettings) -> tuple[list[str], DataSettings]:
@@ -79,21 +50,6 @@ def columns_of(settings: DataSettings) -> tuple[list[str], DataSettings]:
     if len(missing) == len(free) == 1:
         fitted = fitted.model_copy(update={f"{missing[0]}_column": free[0]})
     return names, fitted
-
-
-def load_fitted(settings: DataSettings, *, whole: bool = False) -> tuple[DataSettings, Split]:
-    """Like `load`, but guesses columns where the default names are absent; returns the settings with the guess."""
-    rows = read_records(settings)
-    fitted = columns.fitted(settings, rows)
-    return fitted, replace(_split_rows(rows, fitted, whole), guessed=columns.guessed(settings, fitted))
-
-
-def _split_rows(rows: list[tuple[int, Any]], settings: DataSettings, whole: bool) -> Split:
-    examples, masked = identifiers.handled(check(rows, settings, measured=whole), settings)
-    kept = {e.record for e in examples}
-    parts = Split([], examples, _fingerprint([], examples)) if whole else split(examples, settings)
-    skipped = [number for number, _ in rows if number not in kept]
-    return replace(parts, skipped=skipped, unused=columns.unused(rows, settings), masked=masked)
 
 
 def check(rows: list[tuple[int, Any]], settings: DataSettings, *, measured: bool = False) -> list[Example]:
@@ -212,28 +168,3 @@ def _row_problem(row: Any, parts: Row, context: str | None) -> str | None:
 
 def _in_words(column: str, value: str) -> str:
     return f"{column} ({value.strip()!r:.20} is no text)" if value.strip() else column
-
-
-def split(examples: list[Example], settings: DataSettings) -> Split:
-    """Hold out the first records, or the first after a seeded shuffle; train on the rest, in order.
-
-    The shuffle is the one of `datasets.Dataset.shuffle(seed=...)`: NumPy's default generator's permutation.
-    """
-    order = list(range(len(examples)))
-    if settings.held_out_from == "shuffled":
-        import numpy
-
-        order = numpy.random.default_rng(settings.shuffle_seed).permutation(len(examples)).tolist()
-    if len(examples) <= settings.held_out:
-        what = f"{settings.held_out} of {len(examples)} records would be held out, which leaves none to train on."
-        raise BadInput.of("data.held_out", what, "Hold out fewer, or bring more records.")
-    held_out = [examples[i] for i in order[: settings.held_out]]
-    train = [examples[i] for i in order[settings.held_out :]][: settings.limit]
-    return Split(train, held_out, _fingerprint(train, held_out))
-
-
-def _fingerprint(train: list[Example], held_out: list[Example]) -> str:
-    digest = hashlib.sha256(b"%d held out\n" % len(held_out))
-    for example in [*held_out, *train]:
-        digest.update(json.dumps([example.question, example.reasoning, example.answer]).encode())
-    return digest.hexdigest()

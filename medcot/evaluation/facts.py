@@ -12,7 +12,8 @@ from functools import lru_cache
 from pydantic import BaseModel, ConfigDict
 
 from medcot.data.facts import Facts, Statement
-from medcot.evaluation.rouge import VARIANT, words
+from medcot.data.repeats import words
+from medcot.evaluation.rouge import VARIANT
 
 FIGURES = ("facts_named", "forbidden_stated")
 CLOSE = 4  # further words that may stand among a wording's own

@@ -12,9 +12,9 @@ from pydantic import Field
 
 from medcot.data import Example as Record
 from medcot.data import load
+from medcot.data.repeats import Repeat, repeats
 from medcot.errors import BadInput
 from medcot.evaluation.metrics import ArmScores, Comparison, Written
-from medcot.evaluation.repeats import Repeat, repeats
 from medcot.settings import DataSettings
 
 EXACT: Literal["word for word"] = "word for word"

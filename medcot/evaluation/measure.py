@@ -32,6 +32,7 @@ class Asked(Written):
 
     source: str
     revision: str | None = None
+    split: str | None = None  # of a Hub data set
     records: int
     fingerprint: str = ""
 

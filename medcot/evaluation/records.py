@@ -17,7 +17,7 @@ from medcot.evaluation.measure import WORDS, Asked, Cut, Figures, Measure, Promp
 from medcot.evaluation.metrics import ArmScores, Comparison, Interval, RecordScore
 from medcot.evaluation.rouge import Variant, rouge_l, word_count
 from medcot.prompts.tags import Parsed, completion_text
-from medcot.settings import DataSettings
+from medcot.settings import DataSettings, is_local_data
 from medcot.settings.evaluation import EvaluationOrder
 
 LEAK_WORDS = 5  # an answer of fewer words can stand in its question by chance
@@ -47,7 +47,8 @@ class Records(Measure):
         if trained_on and trained_on != split.fingerprint:
             what = "the data has changed since this run was trained, so 'held out' means nothing."
             raise BadInput.of("data.source", what, "Put the data back as it was, or train again.")
-        return select(data, split, order.records, Variant(order.rouge, order.stemmer), adopted=adopted)
+        source = data if adopted else data.part("test") or data
+        return select(source, split, order.records, Variant(order.rouge, order.stemmer), adopted=adopted)
 
     @property
     def questions(self) -> list[Question]:
@@ -99,6 +100,8 @@ class Records(Measure):
         scores = {arm: [RecordScore.model_validate(e.arms[arm].model_dump()) for e in examples] for arm in arms}
         texts, facts = [(e.question, e.reasoning, e.answer) for e in self.held_out], [e.facts for e in self.held_out]
         asked = {**self.source.model_dump(include={"source", "revision"}), "records": len(self.held_out)}
+        if not is_local_data(self.source.source):
+            asked["split"] = self.source.split
         return Figures(
             data=Asked(**asked, fingerprint=self.fingerprint),
             metric=str(self.variant),

@@ -7,15 +7,12 @@ a script has no blanks between words, each character is one.
 """
 
 import functools
-import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import regex
+from medcot.data.repeats import WORD, words
 
-_UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\u30fc"
-_WORD = regex.compile(rf"[{_UNSPACED}]\p{{M}}*|(?V1:[\p{{L}}\p{{M}}\p{{N}}--[{_UNSPACED}]]+)")
 SHORTEST_STEMMED = 4  # letters, as rouge_score has it
 
 
@@ -36,11 +33,6 @@ class Variant:
 
 
 VARIANT = Variant()
-
-
-def words(text: str) -> list[str]:
-    """The words of a text, in one case and one spelling of each character (NFKC): "CO₂" is "co2"."""
-    return list[str](_WORD.findall(unicodedata.normalize("NFKC", text).casefold()))
 
 
 def word_count(text: str) -> int:
@@ -102,7 +94,7 @@ def _rests(one: Sequence[str], other: Sequence[str]) -> Iterator[int]:
 
 def shared(text: str, reference: str, variant: Variant = VARIANT) -> list[tuple[int, int]]:
     """Where in a text the words stand that it shares with a reference, in one order: those that ROUGE-L counts."""
-    places = [match.span() for match in _WORD.finditer(text)]
+    places = [match.span() for match in WORD.finditer(text)]
     said = [" ".join(variant.tokenize(text[start:end])) for start, end in places]
     wanted, found = variant.tokenize(reference), list[tuple[int, int]]()
     rests, i, j = list(_rests(wanted, said)), len(said), len(wanted)

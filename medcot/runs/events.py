@@ -64,6 +64,12 @@ class PlanMade(Event):
     model: str
     arrangement: Arrangement | None = None
     held_out_hashes: list[str] = []  # SHA-256 of each held-out question
+    validation: int | None = None  # records that the loss is validated on, where they are not the held-out ones
+    repeated: int = 0  # left out of training, since they repeat a validation or test question
+
+    @property
+    def validated(self) -> int:
+        return self.held_out if self.validation is None else self.validation
 
 
 class Step(Event):

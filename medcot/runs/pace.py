@@ -44,10 +44,11 @@ ON_A_GPU = Measured(30, 3000, 3, 40)
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How much data there is: records to train on, and tokens in one of them."""
+    """How much data there is: records to train on, tokens in one of them, and records to validate with if known."""
 
     records: int
     tokens: float
+    validated: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +66,7 @@ class Pace:
 
     loading: float
     rate: float
-    validating: float  # of one held-out record, with its share of the sample answers
+    validating: float  # of one validation record, with its share of the sample answers
     size: Size
     gib: float
 
@@ -91,8 +92,8 @@ def pace_of(run: Run) -> Pace | None:
     return Pace(
         loading=max(0.0, plan.time - started[0].time),
         rate=last.tokens_per_second,
-        validating=rest / validated / plan.held_out,
-        size=Size(plan.records, last.tokens_seen / (plan.records * last.epoch)),
+        validating=rest / validated / plan.validated,
+        size=Size(plan.records, last.tokens_seen / (plan.records * last.epoch), plan.validation),
         gib=end.peak_memory_gib,
     )
 
@@ -137,7 +138,7 @@ def training(
     to be. None where nothing is known of the data or of the machine."""
     past = next(iter(finished_like(settings, runs)), None)
     size = checked or (past[2].size if past and past[1].data == settings.data else None) or starter_size(settings)
-    if size is None:
+    if size is None or not (size.validated or settings.data.taken("validation")):
         return None
     if past:
         pace = past[2]
@@ -157,7 +158,8 @@ def seconds(settings: RunSettings, size: Size, pace: Pace) -> float:
     sequences = steps * a_step if t.max_steps else t.epochs * size.records
     tokens = sequences * min(size.tokens, t.max_length)
     validations = 1 + math.ceil(steps / t.validate_steps)
-    return pace.loading + tokens / pace.rate + validations * pace.validating * settings.data.held_out
+    validated = size.validated or settings.data.taken("validation")
+    return pace.loading + tokens / pace.rate + validations * pace.validating * validated
 
 
 def evaluation(settings: RunSettings, runs: Iterable[Listed], device: Device) -> Estimate | None:

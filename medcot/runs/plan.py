@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from medcot.runs.events import Arrangement
+from medcot.settings import Part
 
 Kind = Literal["prompt", "trained", "end", "cut"]  # "end": the end-of-turn token; "cut": past max_length
 
@@ -43,6 +44,17 @@ class NearDuplicate(BaseModel):
     train_question: str
 
 
+class LeftOut(BaseModel):
+    """A record that is in no part, since it asks what a record of another part asks; numbers are their sources'."""
+
+    part: Literal["train", "validation"]
+    record: int
+    question: str
+    of: Part
+    same_as: int
+    exact: bool
+
+
 class Identifiers(BaseModel):
     """Records that hold one kind of what could identify a person: how many, and the first of their numbers."""
 
@@ -79,6 +91,25 @@ class Audit(BaseModel):
     left_out_records: list[int] = []
     duplicate_records: list[Duplicate]
     near_duplicate_pairs: list[NearDuplicate]
+    repeated: dict[str, int] = {}  # records left out of train and validation, where these are parts of their own
+    repeated_records: list[LeftOut] = []
+
+    @property
+    def parts(self) -> str:
+        """How many records there are for what."""
+        if "held_out" in self.records:
+            return f"{self.records['train']} to train on, {self.records['held_out']} held out"
+        train, validation, test = (self.records[part] for part in ("train", "validation", "test"))
+        return f"{train} to train on, {validation} to validate with, {test} to test with"
+
+    @property
+    def repeats(self) -> str:
+        """How many questions occur twice, within a part or in two."""
+        within = f"{self.duplicates} questions"
+        if not self.repeated:
+            return f"{within}; {self.near_duplicates} held-out ones nearly repeat a training question"
+        train, validation = (self.repeated[part] for part in ("train", "validation"))
+        return f"{within}; left out, since they repeat another part's: {train} of training, {validation} of validation"
 
     @property
     def beyond(self) -> str:

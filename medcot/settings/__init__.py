@@ -1,4 +1,4 @@
-"""What a run is: its fields (`schema`), settings from plain values (`build`), what a name means (`names`)."""
+"""What a run is: its fields (`inputs`, `schema`), settings from plain values (`build`), what a name means (`names`)."""
 
 from medcot.settings.build import (
     BadSettings,
@@ -16,6 +16,15 @@ from medcot.settings.extras import (
     backend_problem,
     tracker_problems,
 )
+from medcot.settings.inputs import (
+    PARTS,
+    DataSettings,
+    ModelSettings,
+    Overlong,
+    Part,
+    PromptSettings,
+    PromptStyle,
+)
 from medcot.settings.names import (
     DATA_SUFFIXES,
     HUB_NAME,
@@ -30,13 +39,8 @@ from medcot.settings.names import (
 from medcot.settings.recipes import cautions
 from medcot.settings.schema import (
     ALL_LINEAR,
-    DataSettings,
     EvaluationSettings,
     LoraSettings,
-    ModelSettings,
-    Overlong,
-    PromptSettings,
-    PromptStyle,
     RunSettings,
     TrainingSettings,
 )

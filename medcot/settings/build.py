@@ -3,7 +3,7 @@
 import difflib
 import functools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pydantic import ValidationError
@@ -11,8 +11,9 @@ from pydantic.fields import FieldInfo
 
 from medcot.errors import BadInput, Problem
 from medcot.safety.foreign import parse_json
-from medcot.settings.names import STARTER, is_address, is_folder, is_local_data
-from medcot.settings.schema import ALL_LINEAR, STYLES_WITH_SYSTEM, RunSettings, TrainingSettings
+from medcot.settings.inputs import PARTS, STYLES_WITH_SYSTEM, DataSettings, is_split
+from medcot.settings.names import STARTER, data_suffix, is_address, is_folder, is_local_data
+from medcot.settings.schema import ALL_LINEAR, RunSettings, TrainingSettings
 
 Raw = dict[str, Any]  # settings as a file holds them: sections of plain values
 
@@ -167,9 +168,26 @@ def conflicts(settings: RunSettings) -> list[Problem]:
     if is_local_data(data.source) and not is_address(data.source) and (data.config or data.revision):
         what = f"a configuration or revision belongs to a Hub data set; {data.source} is not one."
         conflict("data.config", what, "Remove data.config and data.revision.")
+    found += parts_conflicts(data)
     if model.revision and (model.id == STARTER or is_folder(model.id)):
         conflict("model.revision", f"a revision belongs to a Hub model; {model.id} is not one.", "Remove it.")
     return found
+
+
+def parts_conflicts(data: DataSettings) -> Iterator[Problem]:
+    """Parts of the data that cannot be what they are called."""
+    for name in PARTS:
+        written, own = getattr(data, name), data.part(name)
+        if own and own.source == data.source and own.split == data.split:
+            what = f"{written} is what is trained on: data.source, and its split or list {data.split!r}."
+            yield Problem(f"data.{name}", what, "Name other records, or a number of them to hold out.")
+        # Of all files only a JSON one may hold several lists.
+        elif own and is_split(written) and is_local_data(data.source) and data_suffix(data.source) != ".json":
+            what = f"{data.source} has no splits, and {written!r} is no file."
+            yield Problem(f"data.{name}", what, "Name a file, or a number of records to hold out.")
+    if data.test and data.test == data.validation and data.part("test"):
+        what = f"{data.test} chooses already, as data.validation: what measures has to be other records."
+        yield Problem("data.test", what, "Name other records for one of the two.")
 
 
 def endless_warmup(training: TrainingSettings, steps: int | None) -> str | None:

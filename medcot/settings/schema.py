@@ -6,123 +6,20 @@ names, so a setting that is misspelt is an error and never ignored.
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from medcot.settings.extras import BackendName, TrackerName
-from medcot.settings.names import NAME_LENGTH, STARTER, hub_data_name, plain_name
-
-PromptStyle = Literal["chat", "plain"]  # prompts.STYLES says what each is
-STYLES_WITH_SYSTEM: tuple[PromptStyle, ...] = ("chat",)
-Overlong = Literal["shorten", "leave_out", "cut"]
-
-
-def setting(default: Any, title: str, description: str, **bounds: Any) -> Any:
-    """A field with its label, help text and bounds, which the form, the command line and the TOML file show."""
-    return Field(default, title=title, description=description, **bounds)
-
-
-Count = Annotated[int, Field(ge=1, le=1024)]
-Tokens = Annotated[int, Field(ge=1, le=32_768)]
-Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
-
-
-class Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class ModelSettings(Section):
-    id: Annotated[str, Field(min_length=1, max_length=300)] = setting(
-        STARTER, "Model", "A Hugging Face Hub id, a local folder, or 'starter' for the embedded default."
-    )
-    revision: str | None = setting(
-        None, "Revision", "Branch, tag or commit on the Hub. The commit found is pinned into the run."
-    )
-    quantization: Literal["none", "4bit"] = setting(
-        "none", "Quantization", "4bit loads the base as NF4 (QLoRA); needs a CUDA GPU."
-    )
-    dtype: Literal["auto", "bfloat16", "float16", "float32"] = setting(
-        "auto",
-        "Number format",
-        "auto: bfloat16 where the device computes in it, else float16 on a GPU and float32 on a CPU.",
-    )
-
-
-class DataSettings(Section):
-    source: Annotated[str, Field(min_length=1, max_length=1000)] = setting(
-        STARTER, "Data", "A Hub data set id, a file (.jsonl, .json, .csv, .tsv, .parquet, also with .gz), or 'starter'."
-    )
-    config: str | None = setting(None, "Configuration", "A Hub data set's configuration, such as 'en'.")
-    split: str = setting(
-        "train", "Split", "A Hub data set's split, or a key of a JSON file that holds several lists.", min_length=1
-    )
-    revision: str | None = setting(
-        None, "Revision", "Branch, tag or commit on the Hub. The commit found is pinned into the run."
-    )
-    question_column: str = setting("Question", "Question column", "Holds the question.", min_length=1)
-    context_column: str | None = setting(
-        None,
-        "Context column",
-        "Text that belongs to the question and follows it, such as the input column of Alpaca; none by default.",
-        min_length=1,
-    )
-    reasoning_column: str = setting(
-        "Complex_CoT",
-        "Reasoning column",
-        "Holds the chain of thought; the answer column's name where that holds both, told apart by <think> tags.",
-        min_length=1,
-    )
-    answer_column: str = setting("Response", "Answer column", "Holds the final answer.", min_length=1)
-    facts_column: str | None = setting(
-        None,
-        "Facts column",
-        "Lists the facts that a right answer names, and statements that it must not make; none by default.",
-        min_length=1,
-    )
-    empty_records: Literal["refuse", "skip"] = setting(
-        "refuse",
-        "Empty records",
-        "refuse: name them, do not start; skip: leave out records that lack question, reasoning or answer.",
-    )
-    identifiers: Literal["warn", "refuse", "mask"] = setting(
-        "warn",
-        "Names, dates, numbers",
-        "What could identify a person, by fixed patterns. warn: the audit counts it; refuse: do not start; mask: learn "
-        "its kind in its place, such as [name].",
-    )
-    overlong: Overlong = setting(
-        "shorten",
-        "Over-long records",
-        "Those beyond training.max_length. shorten: the reasoning ends at an earlier sentence, so that answer and end "
-        "token stay; leave_out: not learned; cut: the end is lost, and with it the answer.",
-    )
-    held_out: Annotated[int, Field(ge=1, le=10_000)] = setting(
-        24, "Held-out records", "Never trained on; validation and evaluation use these."
-    )
-    held_out_from: Literal["first", "shuffled"] = setting(
-        "first", "Held out from", "first: the first records of the file; shuffled: the first after a seeded shuffle."
-    )
-    shuffle_seed: Seed = setting(42, "Shuffle seed", "Used by 'shuffled' only.")
-    limit: int | None = setting(None, "Training records", "Train on the first N only.", ge=1)
-
-    @field_validator("source")
-    @classmethod
-    def _source_is_named(cls, source: str) -> str:
-        return hub_data_name(source)
-
-
-class PromptSettings(Section):
-    style: PromptStyle = setting(
-        "chat",
-        "Prompt contract",
-        "How a question is written for the model. chat: the tokenizer's own chat template; plain: a text "
-        "without turns, as the adapter "
-        "AzzamShahid/llama-3b-medical-cot has it.",
-    )
-    system: str | None = setting(None, "System text", "Chat only; none by default.", max_length=4000)
-    loss_on: Literal["completion", "all"] = setting(
-        "completion", "Learn from", "completion: the assistant's part only; all: the question too."
-    )
-
+from medcot.settings.inputs import (
+    Count,
+    DataSettings,
+    ModelSettings,
+    PromptSettings,
+    Section,
+    Seed,
+    Tokens,
+    setting,
+)
+from medcot.settings.names import NAME_LENGTH, STARTER, plain_name
 
 LINEAR_LAYERS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 ALL_LINEAR = "all-linear"  # PEFT's word

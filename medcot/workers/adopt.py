@@ -24,7 +24,11 @@ from medcot.settings.recipes import override
 from medcot.workers import jobs, preflight
 
 NO_RECIPE = "none"
-SPLITTING = ("data.held_out", "data.held_out_from", "data.shuffle_seed", "data.limit")  # there is nothing to split
+# There is nothing to split.
+SPLITTING = (
+    *("data.validation", "data.test"),
+    *("data.held_out", "data.held_out_from", "data.shuffle_seed", "data.limit"),
+)
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ The settings that pass have their Hub revisions pinned, so that the run records 
 
 import importlib.util
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from medcot import hub, machine
@@ -12,9 +13,11 @@ from medcot.adapters.base import check_base, local_folder, quantized
 from medcot.errors import BadInput, Problem, collected
 from medcot.machine import has_cuda
 from medcot.settings import (
+    PARTS,
     STARTER,
     BadSettings,
     DataSettings,
+    Part,
     RunSettings,
     backend_problem,
     is_local_data,
@@ -63,14 +66,39 @@ def check(settings: RunSettings, *, whole: bool = False) -> tuple[RunSettings, P
 
 def check_data(records: DataSettings, *, whole: bool = False) -> tuple[DataSettings, Preview]:
     """Pin the data's Hub commit, find its columns, check its records. Raises BadInput with all problems."""
+    problems, pinned = list[Problem](), records
     if not is_local_data(records.source):
-        records = hub.pin_data(records)
-    found = reading.records(records, whole=whole)
-    records = found.data
-    if is_local_data(records.source) and records.source != STARTER:
-        # So that the run finds its data again from any folder.
-        records = records.model_copy(update={"source": str(Path(records.source).expanduser().resolve())})
-    return records, found.preview
+        with collected(problems):
+            pinned = hub.pin_data(records)
+    for part in PARTS:
+        with collected(problems):
+            pinned = pinned.model_copy(update={part: _pinned(pinned, part)})
+    if problems:
+        raise BadInput(problems)
+    found = reading.records(pinned, whole=whole)
+    return found.data.model_copy(update={"source": _located(found.data.source)}), found.preview
+
+
+def _located(source: str) -> str:
+    """A file by its whole path, so that the run finds it again from any folder; all else as it is."""
+    if not is_local_data(source) or source == STARTER:
+        return source
+    return str(Path(source).expanduser().resolve())
+
+
+def _pinned(records: DataSettings, part: Part) -> str | None:
+    """A part as it is written, a file by its whole path, another Hub data set with its commit. Raises BadInput."""
+    written: str | None = getattr(records, part)
+    own = records.part(part)
+    if written is None or own is None or own.source == records.source:
+        return written
+    if is_local_data(own.source):
+        return _located(own.source)
+    try:
+        commit = hub.pin_data(own).revision
+    except BadInput as bad:
+        raise BadInput([replace(problem, where=f"data.{part}") for problem in bad.problems]) from None
+    return f"{own.source}{f'@{commit}' if commit else ''}:{own.split}"
 
 
 def device_problems(settings: RunSettings) -> list[Problem]:

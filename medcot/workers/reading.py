@@ -17,11 +17,12 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, Field, TypeAdapter
 
 from medcot import data, machine
-from medcot.data.examples import Example, Split
+from medcot.data import Example, Split
+from medcot.data.columns import in_words
 from medcot.errors import DEBUG, BadInput, Failure
 from medcot.evaluation import benchmarks, choice_files
 from medcot.safety.foreign import limit_memory
-from medcot.settings import DataSettings, RunSettings, is_local_data
+from medcot.settings import PARTS, DataSettings, RunSettings, is_local_data
 from medcot.settings.evaluation import EvaluationOrder
 from medcot.settings.recipes import compose
 
@@ -41,15 +42,23 @@ class Preview(BaseModel):
 
     train: int
     held_out: int
+    validation: int | None = None  # None where the held-out records validate too
     first: list[Example]  # to train on, or to measure if all are held out
     guessed: dict[str, str]
     unused: list[str]
+    notes: list[str] = []  # of validation and test data
 
     @classmethod
     def of(cls, split: Split) -> "Preview":
         first = [_cut(example) for example in (split.train or split.held_out)[:PREVIEWED]]
-        counts = {"train": len(split.train), "held_out": len(split.held_out)}
-        return cls(first=first, guessed=split.guessed, unused=split.unused, **counts)
+        validation = None if split.validation is None else len(split.validation)
+        counts = {"train": len(split.train), "held_out": len(split.held_out), "validation": validation}
+        return cls(first=first, guessed=split.guessed, unused=split.unused, notes=split.notes, **counts)
+
+    @property
+    def warnings(self) -> list[str]:
+        """What to know before a start, in lines."""
+        return [*filter(None, [in_words(self.guessed)]), *self.notes]
 
 
 def _cut(example: Example) -> Example:
@@ -137,7 +146,8 @@ class Reply(BaseModel):
 
 def records(settings: DataSettings, *, whole: bool = False) -> Records:
     """Read, check and split; `whole` holds out every record. Raises BadInput with all problems."""
-    seconds = SECONDS if is_local_data(settings.source) else DOWNLOAD_SECONDS
+    sources = [settings, *filter(None, map(settings.part, PARTS))]
+    seconds = SECONDS if all(is_local_data(one.source) for one in sources) else DOWNLOAD_SECONDS
     return _ask(RecordsRequest(data=settings, whole=whole), Records, "data.source", settings.source, seconds)
 
 

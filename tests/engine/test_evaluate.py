@@ -18,7 +18,9 @@ from medcot.evaluation.summary import seen_text
 from medcot.runs.events import Warned
 from medcot.runs.run import Run
 from medcot.settings import DataSettings, build
-from tests.conftest import tiny_raw, write_records
+from tests.conftest import make_records, tiny_raw, write_records
+from tests.data.test_examples import write
+from tests.engine.train.test_audit import planned
 from tests.engine_tools import changed, train
 
 
@@ -215,6 +217,34 @@ def test_held_out_questions_that_were_trained_on_too_are_told_and_the_table_has_
     assert "In the training data: record 10, nearly." in page
     assert "in training,nearly,,1,,,questions 2" in table
     assert '\n"score, not trained on",answer_rouge_l,tuned,' in table
+
+
+def test_test_data_is_what_is_asked_and_validation_data_what_the_loss_is_of(tmp_path, tiny_model):
+    raw, rows = tiny_raw(tiny_model, write_records(tmp_path / "records.jsonl", 12)), make_records(4)
+    own = {"test": rows[:2], "validation": rows[1:]}
+    for name, part in own.items():
+        part = [{**row, "Question": f"Asked elsewhere: {row['Question']}"} for row in part]
+        raw["data"][name] = str(write(tmp_path, part, f"{name}.jsonl"))
+    settings = build(raw)
+    audit = planned(settings).audit
+    assert audit.records == {"train": 12, "validation": 2, "test": 2}
+    assert audit.repeated == {"train": 0, "validation": 1}
+    assert audit.parts == "12 to train on, 2 to validate with, 2 to test with"
+    run = train(tmp_path / "runs", settings)
+    plan = run.plan()
+    assert (plan.records, plan.validation, plan.held_out, plan.repeated) == (12, 2, 2, 0)
+    job = evaluated(run)
+    assert [e.question for e in job.examples()] == [f"Asked elsewhere: {row['Question']}" for row in rows[:2]]
+    summary = job.summary()
+    assert (summary.data.records, summary.data.source) == (2, raw["data"]["test"])
+    assert summary.in_training.compared == 12
+    card = model_card(run, of_run(run).contract)
+    assert "validated with validation.jsonl, tested with test.jsonl" in card
+    assert "12 trained on, 2 held out to test with, 2 to validate with, 0 cut short" in card
+    assert str(tmp_path) not in card
+    (tmp_path / "test.jsonl").write_text(json.dumps({**rows[3], "Question": "Another?"}), encoding="utf-8")
+    with pytest.raises(BadInput, match="the data has changed"):
+        evaluated(run)
 
 
 def asked(path, *questions):

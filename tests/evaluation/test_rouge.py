@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rouge_score.rouge_scorer import RougeScorer
 
-from medcot.evaluation.rouge import Variant, rouge_l, word_count, words
+from medcot.data.repeats import words
+from medcot.evaluation.rouge import Variant, rouge_l, word_count
 
 DIRECT = RougeScorer(["rougeL"], use_stemmer=True)
 ALWAYS = {"derandomize": True, "deadline": None, "database": None}

@@ -22,6 +22,8 @@ BOUNDS = {
     "data.facts_column": (["f", None], [""]),
     "data.identifiers": (["warn", "refuse", "mask"], ["hide"]),
     "data.overlong": (["shorten", "leave_out", "cut"], ["split"]),
+    "data.validation": (["1", "10000", "dev.jsonl", "o/n:dev", None], [0, 10_001, "a b/c"]),
+    "data.test": (["1", "10000", "test.jsonl", "o/n@main:test[:5]", None], [0, 10_001, "a b/c"]),
     "data.held_out": ([1, 10_000], [0, -1, 10_001, 1.5, "many", None]),
     "data.empty_records": (["refuse", "skip"], ["keep"]),
     "data.held_out_from": (["first", "shuffled"], ["last"]),

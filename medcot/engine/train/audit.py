@@ -4,19 +4,20 @@ import math
 import statistics
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import torch
 
 from medcot import data
 from medcot.data import columns, identifiers
+from medcot.data.repeats import repeats
+from medcot.data.split import LEFT_OUT
 from medcot.engine import backends, models
 from medcot.engine.train import memory_plan, training
 from medcot.engine.train.inputs import Inputs
 from medcot.engine.train.memory_plan import Hardware, remedy
 from medcot.errors import BadInput
-from medcot.evaluation.repeats import repeats
 from medcot.prompts.encoder import Encoded, Encoder
 from medcot.prompts.tags import TAG
 from medcot.runs.events import Report
@@ -26,43 +27,50 @@ from medcot.runs.plan import (
     Histogram,
     Identifiers,
     Kind,
+    LeftOut,
     Lengths,
     NearDuplicate,
     Plan,
     Planned,
     TokenView,
 )
-from medcot.settings import DataSettings, RunSettings, cautions
+from medcot.settings import PARTS, DataSettings, Part, RunSettings, cautions
 
 BINS = 24
 MOST_SHOWN = 20  # records listed one by one; all are counted
 UNCUT = 10**9
-PARTS = ("question", "reasoning", "answer")
+TEXTS = ("question", "reasoning", "answer")
 
 
 def audit(split: data.Split, encoded: list[Encoded], encoder: Encoder, settings: DataSettings) -> Audit:
-    """Audit the data. `encoded` belongs to training and held-out examples, in this order."""
-    examples = [*split.train, *split.held_out]
+    """Audit the data. `encoded` belongs to training and validation examples, in this order.
+
+    Lists of record numbers, and their counts, are of the records of data.source.
+    """
+    examples = [*split.train, *split.validated]
     pairs = list(zip(examples, encoded, strict=True))
-    lengths = {part: _lengths(encoder.tokenizer, [getattr(e, part) for e in examples]) for part in PARTS}
+    lengths = {part: _lengths(encoder.tokenizer, [getattr(e, part) for e in examples]) for part in TEXTS}
     whole = (_uncut(e, encoder) if ids.truncated or ids.left_off else ids for e, ids in pairs)
     lengths["whole"] = [len(ids.input_ids) for ids in whole]
+    if settings.part("validation"):
+        pairs = pairs[: len(split.train)]
+    examples = of_source(split, settings)
     duplicates = _duplicates(examples)
     sides = ([(e.record, e.question) for e in side] for side in (split.train, split.held_out))
-    alike = sorted(near_duplicates(*sides), key=lambda pair: -pair.similarity)
+    alike = [] if split.validation is not None else sorted(near_duplicates(*sides), key=lambda pair: -pair.similarity)
     too_long = [e.record for e, ids in pairs if ids.truncated]
     cut, left_out = (too_long, []) if encoder.overlong == "cut" else ([], too_long)
     shortened = [e.record for e, ids in pairs if ids.left_off]
     tagged = [e.record for e in examples if any(TAG.search(part) for part in (e.question, e.reasoning, e.answer))]
     found = identifiers.counted(split.masked or identifiers.places(examples))
     return Audit(
-        records={"train": len(split.train), "held_out": len(split.held_out)},
+        records=counts(split),
         columns=columns.named(settings),
         unused=split.unused,
         skipped=len(split.skipped),
         lengths={name: describe(values) for name, values in lengths.items()},
         histograms={name: histogram(values) for name, values in lengths.items()},
-        truncated_share=len(cut) / len(encoded),
+        truncated_share=len(cut) / len(pairs),
         overlong=encoder.overlong,
         shortened=len(shortened),
         left_out=len(left_out),
@@ -81,7 +89,23 @@ def audit(split: data.Split, encoded: list[Encoded], encoder: Encoder, settings:
         left_out_records=left_out[:MOST_SHOWN],
         duplicate_records=duplicates[:MOST_SHOWN],
         near_duplicate_pairs=alike[:MOST_SHOWN],
+        repeated={} if split.validation is None else {part: split.left_out_of(part) for part in LEFT_OUT},
+        repeated_records=[LeftOut(**asdict(one)) for one in split.repeated[:MOST_SHOWN]],
     )
+
+
+def counts(split: data.Split) -> dict[str, int]:
+    """How many records each part has."""
+    train, held_out = len(split.train), len(split.held_out)
+    if split.validation is None:
+        return {"train": train, "held_out": held_out}
+    return {"train": train, "validation": len(split.validation), "test": held_out}
+
+
+def of_source(split: data.Split, settings: DataSettings) -> list[data.Example]:
+    """The examples of data.source, whose numbers are its own: to train on, and those that are held out of it."""
+    parts: list[tuple[Part, list[data.Example]]] = [("validation", split.validation or []), ("test", split.held_out)]
+    return [*split.train, *(e for name, part in parts if settings.part(name) is None for e in part)]
 
 
 def _lengths(tokenizer: Any, texts: list[str]) -> list[int]:
@@ -120,12 +144,12 @@ def tokens(settings: RunSettings, record: int | None, report: Report) -> TokenVi
     """One record as the model sees it, by its number in the source, or the first. Raises BadInput if it is not used."""
     split = data.load(settings.data)
     encoder = Encoder.of(settings, models.load_tokenizer(models.resolve(settings.model, report).path))
-    examples = {e.record: e for e in [*split.train, *split.held_out]}
+    examples = {e.record: e for e in of_source(split, settings.data)}
     chosen = examples.get(record) if record is not None else split.train[0]
     if chosen is None:
         what, fix = f"there is no record {record} in use.", f"They go from {min(examples)} to {max(examples)}."
         raise BadInput.of("record", what, fix)
-    return token_view(chosen, encoder).model_copy(update={"held_out": chosen in split.held_out})
+    return token_view(chosen, encoder).model_copy(update={"held_out": chosen not in split.train})
 
 
 def token_view(example: data.Example, encoder: Encoder) -> TokenView:
@@ -170,7 +194,7 @@ def plan(settings: RunSettings, report: Report) -> Planned:
     lengths = [len(e.input_ids) for e in inputs.train_set]
     arrangement = memory_plan.plan_batching(dims, settings, hardware, lengths)
     steps = training.total_steps(len(inputs.train_set), memory_plan.arranged(settings, arrangement).training)
-    problems = warnings(audited, inputs.window) + cautions(settings, steps)
+    problems = warnings(audited, inputs.window) + of_own_parts(inputs, settings.data) + cautions(settings, steps)
     if not arrangement.fits:
         fix = remedy(dims, settings, hardware, lengths)
         problems.insert(0, f"Memory may not be enough: {arrangement}. {fix}")
@@ -207,6 +231,24 @@ def warnings(audit: Audit, window: int | None) -> list[str]:
         f"Empty records passed over, as data.empty_records=skip says: {audit.skipped}.": audit.skipped,
     }
     return [note for note, count in notes.items() if count]
+
+
+def of_own_parts(inputs: Inputs, settings: DataSettings) -> list[str]:
+    """What there is to know of validation and test data that has a file or a data set of its own."""
+    split, found = inputs.split, list[str]()
+    for part in PARTS:
+        examples = split.validated if part == "validation" else split.held_out
+        if settings.part(part) is None or settings.identifiers != "warn":
+            continue
+        if kinds := identifiers.in_words(identifiers.counted(identifiers.places(examples))):
+            found.append(f"What could identify a person stands in data.{part}: {kinds}.")
+    if settings.part("validation"):
+        encoded = inputs.encoded[len(split.train) :]
+        short, out = sum(ids.left_off > 0 for ids in encoded), sum(ids.truncated for ids in encoded)
+        lost = "cut" if inputs.encoder.overlong == "cut" else "left out"
+        if short or out:
+            found.append(f"Records of data.validation that are too long: {short} are shortened, {out} are {lost}.")
+    return found
 
 
 def numbers(records: Sequence[int]) -> str:

@@ -20,8 +20,8 @@ from medcot.settings import RunSettings
 class Inputs:
     """A run's records under its model's tokenizer, and the model's dimensions.
 
-    `encoded` belongs to the training and held-out examples of the split, in this order; `train_set` and `held_out` are
-    those that are used, without what data.overlong leaves out.
+    `encoded` belongs to the training and validation examples of the split, in this order; `train_set` and `validation`
+    are those that are used, without what data.overlong leaves out.
     """
 
     split: data.Split
@@ -29,7 +29,7 @@ class Inputs:
     encoder: Encoder
     encoded: list[Encoded]
     train_set: list[Encoded]
-    held_out: list[Encoded]
+    validation: list[Encoded]
     dims: ModelDims
     window: int | None  # the most tokens that the model was made to read at once
 
@@ -40,7 +40,7 @@ class Inputs:
         report(Progress(stage="Reading the data"))
         split = data.load(settings.data)
         local = models.resolve(settings.model, report)
-        report(Progress(stage="Encoding the records", total=len(split.train) + len(split.held_out)))
+        report(Progress(stage="Encoding the records", total=len(split.train) + len(split.validated)))
         model = lora.outline(local.path)
         problems = [unusable] if (unusable := quantized(local.path)) else []
         dims = encoder = None
@@ -50,25 +50,25 @@ class Inputs:
             encoder = Encoder.of(settings, models.load_tokenizer(local.path))
         if encoder is None:
             raise BadInput(problems)
-        train_set, held_out, encoded = [], [], list[Encoded]()
+        train_set, validation, encoded = [], [], list[Encoded]()
         with collected(problems):
-            encoded = encode([*split.train, *split.held_out], encoder)
-            train_set, held_out = (
+            encoded = encode([*split.train, *split.validated], encoder)
+            train_set, validation = (
                 fitting(encoded[: len(split.train)], encoder),
                 fitting(encoded[len(split.train) :], encoder),
             )
             asked = [prompts.encode_prompt(encoder.tokenizer, encoder.contract, q) for _, q in starter.SAMPLE_QUESTIONS]
-            problems += beyond_window(model.config, settings, [*train_set, *held_out], asked)
-            used = {i for ids in (*asked, *(e.input_ids for e in (*train_set, *held_out))) for i in ids}
+            problems += beyond_window(model.config, settings, [*train_set, *validation], asked)
+            used = {i for ids in (*asked, *(e.input_ids for e in (*train_set, *validation))) for i in ids}
             problems += beyond_vocabulary(model, encoder.tokenizer, used)
         if problems or dims is None:
             raise BadInput(problems)
-        return cls(split, local, encoder, encoded, train_set, held_out, dims, models.window(model.config))
+        return cls(split, local, encoder, encoded, train_set, validation, dims, models.window(model.config))
 
     @property
     def left_out(self) -> int:
         """How many records data.overlong leaves out."""
-        return len(self.encoded) - len(self.train_set) - len(self.held_out)
+        return len(self.encoded) - len(self.train_set) - len(self.validation)
 
 
 def encode(examples: list[data.Example], encoder: Encoder) -> list[Encoded]:

@@ -82,7 +82,7 @@ class Prepared:
         self.run, self.backend, self.report = run, backend, report
         inputs = Inputs.of(settings, report)
         self.split, self.encoder = inputs.split, inputs.encoder
-        self.train_set, self.held_out, self.left_out = inputs.train_set, inputs.held_out, inputs.left_out
+        self.train_set, self.validation, self.left_out = inputs.train_set, inputs.validation, inputs.left_out
         report(Progress(stage="Loading the model"))
         free = distributed.all_reduce_min(memory_plan.free_gib())
         self.hardware = Hardware(backend.memory, torch.cuda.is_available(), free)
@@ -108,10 +108,10 @@ class Prepared:
         )
 
     def plan(self) -> PlanMade:
-        parameters = list(self.model.parameters())
+        parameters, apart = list(self.model.parameters()), self.split.validation is not None
         return PlanMade(
             records=len(self.train_set),
-            held_out=len(self.held_out),
+            held_out=len(self.split.held_out if apart else self.validation),
             truncated=sum(e.truncated for e in self.train_set),
             shortened=sum(e.left_off > 0 for e in self.train_set),
             left_out=self.left_out,
@@ -122,6 +122,8 @@ class Prepared:
             total_parameters=sum(p.numel() for p in parameters),
             fingerprint=self.split.fingerprint,
             model=self.identity,
+            validation=len(self.validation) if apart else None,
+            repeated=self.split.left_out_of("train"),
         )
 
     def trainer(self, workspace: Path, stop: StopSignal, resume_from: Checkpoint | None) -> Trainer:
@@ -142,7 +144,7 @@ class Prepared:
             model=self.model,
             args=trainer_arguments(self.settings, workspace, self.dtype, self.hardware),
             train_dataset=as_dataset(self.train_set),
-            eval_dataset=as_dataset(self.held_out),
+            eval_dataset=as_dataset(self.validation),
             processing_class=self.encoder.tokenizer,
             order=order_of(self.train_set, t),
             observer=Observer(report, stop, save_checkpoint),

@@ -16,6 +16,7 @@ CARDS: dict[str, dict[str, str]] = TEXTS["form"]["recipes"]
 
 
 WHICH_RECORDS = {"source", "config", "split", "held_out", "held_out_from", "limit", "empty_records"}
+WHICH_RECORDS |= {"validation", "test"}
 MOST_SIZES = 100
 
 

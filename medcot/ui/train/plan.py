@@ -74,8 +74,10 @@ class Plan:
                     yield {**self._empty(c.working(reply.stage)), **always}
                 elif isinstance(reply, Result):
                     found = Planned.model_validate(reply.value)
-                    known = self.start.know(values, Size(told.train, found.audit.lengths["whole"].mean))
-                    yield {**self._found(found, columns.in_words(told.guessed)), **always, **known}
+                    known = self.start.know(
+                        values, Size(told.train, found.audit.lengths["whole"].mean, told.validation)
+                    )
+                    yield {**self._found(found, told.warnings), **always, **known}
         except (BadInput, WorkerFailed) as refused:
             yield {**self._empty(""), **always, self.problems: c.refused(refused)}
 
@@ -83,10 +85,10 @@ class Plan:
         emptied: Updates = dict.fromkeys((self.plan, self.data, self.audit, self.tokens), "")
         return {self.stage: stage, **emptied, self.record: gr.update(value="", visible=False), self.show: HIDE}
 
-    def _found(self, found: Planned, note: str) -> Updates:
+    def _found(self, found: Planned, notes: Sequence[str]) -> Updates:
         return {
             self.stage: "",
-            self.plan: plan(found, [*([note] if note else []), *found.problems]),
+            self.plan: plan(found, [*notes, *found.problems]),
             self.audit: audit(found.audit),
             self.tokens: tokens(found.tokens),
             self.record: gr.update(value="", visible=True),
@@ -142,10 +144,12 @@ def preview(settings: RunSettings, told: Preview) -> str:
     """The first training records, as the conversation that the model sees."""
     named = ", ".join(f"{part} from {column!r}" for part, column in columns.named(settings.data).items())
     counts = f"{told.train} records to train on, {told.held_out} held out. Columns: {named}."
+    if told.validation is not None:
+        parts = f"{told.train} records to train on, {told.validation} to validate with, {told.held_out} to test with"
+        counts = f"{parts}. Columns: {named}."
     counts += f" Not used, though they hold text: {', '.join(map(repr, told.unused))}." if told.unused else ""
-    guess = c.warnings([g] if (g := columns.in_words(told.guessed)) else [])
     shown = "".join(_conversation(settings, e, i == 0) for i, e in enumerate(told.first))
-    return f"<h3>The data</h3>{c.soft(counts)}{guess}{shown}"
+    return f"<h3>The data</h3>{c.soft(counts)}{c.warnings(told.warnings)}{shown}"
 
 
 def _conversation(settings: RunSettings, example: Example, is_open: bool) -> str:
@@ -189,6 +193,10 @@ def audit(found: Audit) -> str:
         f"Held-out {p.held_out_record}: {p.held_out_question:.200}\nTraining {p.train_record}: {p.train_question:.200}"
         for p in found.near_duplicate_pairs
     ]
+    left_out = [
+        f"{one.part.capitalize()} record {one.record} repeats {one.of} record {one.same_as}: {one.question:.200}"
+        for one in found.repeated_records
+    ]
     held = {kind: (one.count, one.records) for kind, one in found.identifiers.items()}
     personal = [identifiers.in_words({kind: places}) for kind, places in held.items()]
     return (
@@ -198,6 +206,7 @@ def audit(found: Audit) -> str:
             f"Kinds of what could identify a person{' (masked)' if found.masked else ''}", len(personal), personal
         )
         + _listed("Held-out questions that nearly repeat a training question", found.near_duplicates, near)
+        + _listed("Records left out, since they repeat one of another part", sum(found.repeated.values()), left_out)
     )
 
 

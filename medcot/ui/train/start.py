@@ -8,7 +8,6 @@ from typing import Any
 
 import gradio as gr
 
-from medcot.data import columns
 from medcot.data.uploads import FOLDER
 from medcot.errors import BadInput, Problem
 from medcot.runs.job_dir import ALIVE
@@ -222,16 +221,16 @@ class Start:
         typed, filled = values[: len(KEYS)], values[len(KEYS) :]
         try:
             if last.is_under_way(self.page, filled):
-                note = TEXTS["again"]
+                notes = [TEXTS["again"]]
             else:
                 settings, told = preflight.prepare(lambda: self.form.settings(filled))
                 run = jobs.start_training(self.page.store, settings, secrets(typed))
-                note, last = columns.in_words(told.guessed), Started(run.id, filled)
+                notes, last = told.warnings, Started(run.id, filled)
         except BadInput as bad:
             return self.refused(bad.problems)
         return {
             self.started: last,
-            self.problems: c.warnings([note] if note else []),
+            self.problems: c.warnings(notes),
             **self.form.marked([]),
             **dict.fromkeys(self.keys, ""),
             **self.parts.show_run(),

@@ -2,8 +2,8 @@
 
 import pytest
 
+from medcot.data.repeats import SIMILAR
 from medcot.engine.train.audit import near_duplicates
-from medcot.evaluation.repeats import SIMILAR
 
 LONG = (
     "A 45-year-old man with a long history of alcohol use comes to the clinic with confusion, a broad gait and eye "

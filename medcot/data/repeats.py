@@ -7,6 +7,7 @@ of fewer than eight words are compared as they are: "What causes gout?" is not "
 What is so similar shares one of its rarest words or some telling trigrams, so only such pairs are compared.
 """
 
+import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -14,8 +15,10 @@ from functools import cached_property
 from itertools import chain
 from typing import NamedTuple
 
-from medcot.evaluation.rouge import words
+import regex
 
+UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\u30fc"
+WORD = regex.compile(rf"[{UNSPACED}]\p{{M}}*|(?V1:[\p{{L}}\p{{M}}\p{{N}}--[{UNSPACED}]]+)")
 SHORT = 8  # words, below which questions are the same or not
 SHORT_LETTERS = 16  # the same for scripts without blanks, where each character is a word
 SIMILAR = 0.8  # the share of words that questions share, and of word trigrams where one stands within the other
@@ -24,6 +27,11 @@ TELLING = 3  # trigrams of a question within another that few others have: "whic
 FEW = 0.01  # the share of all questions that have such a trigram at most
 
 Trigram = tuple[str, str, str]
+
+
+def words(text: str) -> list[str]:
+    """The words of a text, in one case and one spelling of each character (NFKC): "CO₂" is "co2"."""
+    return list[str](WORD.findall(unicodedata.normalize("NFKC", text).casefold()))
 
 
 class Repeat(NamedTuple):

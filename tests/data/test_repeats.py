@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from medcot.evaluation.repeats import repeats
+from medcot.data.repeats import repeats
 
 ASKED = (
     "A 45-year-old man with a long history of alcohol use comes to the clinic with confusion, a broad gait and eye "
