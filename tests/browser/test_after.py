@@ -39,6 +39,8 @@ def test_the_history_compares_two_runs_and_a_new_run_takes_an_old_ones_settings(
     row = page.locator("#runs-table tbody tr", has_text=one.id)
     for shown in ("Finished", "starter", "2.000", "2.500", "1:15", "kB"):
         expect(row).to_contain_text(shown)
+    page.locator("#compare-it").click()  # the newest run is open, so it comes first
+    expect(page.locator("#differences thead th")).to_have_text([title_of(other.id), title_of(one.id)])
     for name, run in (("compare-one", one), ("compare-other", other)):
         page.locator(f"#{name} input").click()
         # The other list may still be closing.

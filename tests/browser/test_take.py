@@ -19,8 +19,7 @@ def test_an_adapter_is_downloaded_and_loaded_and_an_export_runs_to_its_end(
     serve, open_page, tuned, tmp_path, endless_model
 ):
     page = open_page(serve(tuned.path.parent, FakeClient()))
-    page.get_by_role("tab", name="Evaluate", exact=True).click()
-    page.get_by_role("button", name="Download or export").click()
+    page.locator("#take-it").click()
     with page.expect_download() as download:
         page.get_by_role("link", name="Adapter as a zip").click()
     assert download.value.suggested_filename == f"{tuned.id}-adapter.zip"

@@ -65,6 +65,7 @@ VISITORS_MAY = {
     "page.Page.lead.<locals>.show",
     "train.open_run.OpenRun.newest",
     "train.open_run.OpenRun.open",
+    "train.history.History.begin_with",
     "train.open_run.Parts.show_plan",
     "train.open_run.Parts.show_run",
     "form.Form.filled_from",

@@ -35,5 +35,5 @@ def build(page: Page) -> None:
     Draft(page, start.form)
     with plan_part:
         Plan(page, start, parts)
-    History(page)
+    History(page, run)
     Title(page)

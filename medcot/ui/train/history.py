@@ -1,6 +1,6 @@
 """All runs in a table, two of them side by side, and the queue of waiting jobs."""
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import gradio as gr
@@ -17,15 +17,17 @@ from medcot.ui.chart import Line, plot, smoothed
 from medcot.ui.form import shown
 from medcot.ui.guard import visitor_may
 from medcot.ui.page import HIDE, LATEST, QUIET, SHOW, Page, Updates, still
+from medcot.ui.train.open_run import OpenRun
 from medcot.workers import jobs
 
-HEADINGS = ("State", "Recipe", "Data", "Train loss", "Validation loss", "Time", "Size", "Started (UTC)")
+HEADINGS = ("State", "Recipe", "Data", "Train loss", "Validation loss", "Time", "Size", "Started")
+TO_COMPARISON = "run => { document.getElementById('compare-one')?.scrollIntoView(); return run; }"
 
 
 class History:
     """A table of all runs, and two chosen runs compared: their curves, and the settings in which they differ."""
 
-    def __init__(self, page: Page):
+    def __init__(self, page: Page, opened: OpenRun):
         self.page = page
         self._sizes: dict[str, tuple[Listed, int, int]] = {}
         with gr.Column(elem_classes="mc-card mc-history"):
@@ -38,6 +40,7 @@ class History:
         self.mark, both = gr.State(""), [self.one, self.other]
         page.refresh(self.look, [*both, self.mark], [self.table, *both, self.comparison, self.mark])
         gr.on([self.one.input, self.other.input], self.compare, both, self.comparison, **LATEST)
+        opened.compare.click(self.begin_with, opened.runs, [*both, self.comparison], js=TO_COMPARISON, **QUIET)
 
     def look(self, one: object, other: object, seen_mark: str) -> Updates:
         runs, mark = self.page.reader.look().runs, f"{one} {other} {self.page.reader.mark()}"
@@ -53,6 +56,13 @@ class History:
         table = "<h3>History</h3>" + c.table("runs-table", "All runs, newest first", HEADINGS, rows) if runs else ""
         return {self.table: table, **lists, self.comparison: self.compare(*kept), self.mark: mark}
 
+    @visitor_may
+    def begin_with(self, run_id: object) -> Updates:
+        """The open run beside the newest other one; a person chooses further."""
+        others = (run.id for run in self.page.reader.look().runs if run.id != run_id and not run.adapter)
+        two = (run_id, next(others, None))
+        return {self.one: two[0], self.other: two[1], self.comparison: self.compare(*two)}
+
     def _row(self, listed: Listed) -> str:
         run, status, seen, about = listed.run, listed.shown_status, self.page.reader.seen(listed.run), listed.about
         settings, step, validation = self.page.reader.settings(run), seen.steps.newest, seen.validations.newest
@@ -65,7 +75,7 @@ class History:
             f"{validation.loss:.3f}" if validation else "–",
             "–" if status.state in ALIVE else duration(seconds),
             size(self._size(listed, seen.validated)),
-            datetime.fromtimestamp(status.started, UTC).strftime("%Y-%m-%d %H:%M") if status.started else "–",
+            datetime.fromtimestamp(status.started).astimezone().strftime("%Y-%m-%d %H:%M") if status.started else "–",
         )
         note = f"<small>{c.text(about.note)}</small>" if about.note else ""
         strange = f"<small>{c.text(cannot_be_read(listed))}</small>" if listed.unreadable else ""

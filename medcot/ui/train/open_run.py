@@ -55,14 +55,18 @@ class OpenRun:
             self.resume = gr.Button("Continue from the checkpoint", visible=False, elem_id="resume")
             self.evaluate = gr.Button("Evaluate it", variant="primary", visible=False, elem_id="evaluate-it")
             self.ask = gr.Button("Ask it", visible=False, elem_id="ask-it")
+            self.compare = gr.Button("Compare it", visible=False, elem_id="compare-it")
+            self.take = gr.Button("Download it", visible=False, elem_id="take-it")
         self.curves = Curves(page, runs)
         self.samples = c.block(elem_id="samples")
         with gr.Accordion("End of the log", open=False, elem_classes="mc-log-part"):
             self.log = c.block(elem_id="log")
         self.mark = gr.State("")
-        self.buttons = [self.stop, self.stop_now, self.resume, self.evaluate, self.ask]
+        self.buttons = [self.stop, self.stop_now, self.resume, self.evaluate, self.ask, self.compare, self.take]
         page.lead(self.evaluate, "Evaluate", runs)
         page.lead(self.ask, "Chat", runs)
+        page.lead(self.take, "Evaluate", runs)
+        self.take.click(None, js=c.from_file("train/take.js"))
         read = [self.live, self.samples, self.log]
         self.outputs = [runs, *read, *self.buttons, self.mark]
 
@@ -140,6 +144,8 @@ class OpenRun:
         return {
             self.evaluate: tuned,
             self.ask: tuned,
+            self.take: tuned,
+            self.compare: gr.update(visible=not alive and len(self.page.reader.look().runs) > 1),
             self.stop: gr.update(value=label, visible=alive, interactive=status.state != "stopping"),
             self.stop_now: gr.update(visible=alive and (not waits or bool(run.silence(status)))),
             self.resume: gr.update(visible=resumable),
