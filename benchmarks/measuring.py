@@ -134,6 +134,7 @@ class Workbench:
         """`steps` optimizer steps: seconds and tokens (padding not counted) of each, peak memory, last loss."""
         from medcot.engine.train import memory_plan, training
         from medcot.engine.train.callbacks import Observer
+        from medcot.engine.train.choice import Choice
 
         settings = memory_plan.arranged(self.settings, arrangement)
         t = settings.training.model_copy(update={"max_steps": steps, "log_steps": 1})
@@ -163,7 +164,7 @@ class Workbench:
                 eval_dataset=None,
                 processing_class=self.tokenizer,
                 order=training.order_of(self.records, t),
-                observer=Observer(report, SimpleNamespace(requested=False), lambda folder: folder),
+                observer=Observer(report, SimpleNamespace(requested=False), lambda folder: folder, Choice(t, 0)),
                 micro_batch=t.micro_batch,
                 on_validation=lambda: None,
             )

@@ -75,7 +75,7 @@ def bare(settings: RunSettings, folder: Path) -> None:
     inputs, backend, t = Inputs.of(settings, lambda _: None), PeftBackend(), settings.training
     base, tokenizer = backend.load(inputs.local, settings.model, max_length=t.max_length)
     model = backend.attach(base, settings.lora, seed=t.seed, checkpointing=t.gradient_checkpointing)
-    sets = [training.as_dataset(part) for part in (inputs.train_set, inputs.held_out)]
+    sets = [training.as_dataset(part) for part in (inputs.train_set, inputs.validation)]
     SFTTrainer(
         model=model,
         args=training.trainer_arguments(settings, folder, base.dtype, Hardware(backend.memory, False, 0.0)),

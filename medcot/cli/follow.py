@@ -10,7 +10,7 @@ from rich.table import Column
 
 from medcot.cli import display as terminal
 from medcot.errors import BadInput
-from medcot.runs.events import AnyEvent, PlanMade, Step, Validation, Warned
+from medcot.runs.events import AnyEvent, Kept, PlanMade, Step, Validation, Warned
 from medcot.runs.events import Progress as Stage
 from medcot.runs.job_dir import ALIVE, JobDir, Status
 from medcot.runs.run import Run, duration
@@ -126,6 +126,8 @@ class Display:
             self._loss = f"loss {event.loss:.2f}  {event.tokens_per_second:.0f} tokens/s"
         elif isinstance(event, Validation):
             self.say(f"  step {event.step}: validation loss {event.loss:.3f}")
+        elif isinstance(event, Kept):
+            self.say(f"  {event}")
         elif isinstance(event, Warned):
             terminal.marked("  !", "yellow", event.message)
 

@@ -122,5 +122,8 @@ def train(
 
 
 def _losses(run: "Run") -> str:
-    figures = run.metrics()
-    return f"validation loss {figures['first_validation_loss']:.3f} before, {figures['validation_loss']:.3f} after"
+    from medcot.runs.events import Kept
+
+    figures, kept = run.metrics(), run.newest_event(Kept)
+    losses = f"validation loss {figures['first_validation_loss']:.3f} before, {figures['validation_loss']:.3f} after"
+    return f"{losses}; {kept}" if kept else losses

@@ -24,7 +24,7 @@ from medcot.evaluation.summary import MEASURES, Summary
 from medcot.hub import WEIGHTS
 from medcot.prompts.contract import PromptContract
 from medcot.prompts.tags import TAGS
-from medcot.runs.events import Report, Warned
+from medcot.runs.events import Kept, Report, Warned
 from medcot.runs.run import Evaluation, Run
 from medcot.settings import TRACKERS
 from medcot.settings.evaluation import EndpointSettings, EvaluationOrder
@@ -58,7 +58,7 @@ def evaluate(run: Run, job: Evaluation, order: EvaluationOrder, backend: PeftBac
         raise BadInput.of("--arm", "a server answers for base and tuned only.", "Leave the further arms out.")
 
     notes = measure.check(lambda arm, text: prompts.prompt_text(tokenizer, contract, asked_as(arm, text)), main)
-    notes += unknown_training(run, measure) if origin else []
+    notes += unknown_training(run, measure) if origin else also_chose(run, measure)
     notes += other_contracts(contract, {arm: a.contract for arm, a in further.items()})
     notes += other_contracts(contract, {arm: file.contract for arm, file in files.items()})
     weights = {arm: a.path / WEIGHTS for arm, a in {TUNED: adapter, **further}.items()}
@@ -102,6 +102,20 @@ def unknown_training(run: Run, measure: Measure) -> list[str]:
         so = "so it may have learned the very records it is asked."
         return [f"This adapter was not trained here; its settings say that it was trained on {asked}, {so}"]
     return ["This adapter was not trained here: whether it learned from what it is asked is not known."]
+
+
+def also_chose(run: Run, measure: Measure) -> list[str]:
+    """Warn where the records that are asked chose the adapter too: by their loss it was kept, or its training ended."""
+    kept = run.newest_event(Kept)
+    if kept is None or not isinstance(measure, Records) or run.settings().data.is_in_parts:
+        return []
+    chose = f"the adapter of step {kept.step} was kept"
+    if kept.ended_at is not None:
+        chose += f" and the training ended at step {kept.ended_at}"
+    how = "by the loss on the very records that are asked, which flatters tuned"
+    return [
+        f"What measures here chose too: {chose} {how}. With data.validation or data.test set, other records measure."
+    ]
 
 
 def require_room_for_a_tag(tokenizer: Any, order: EvaluationOrder) -> None:

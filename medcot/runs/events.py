@@ -100,6 +100,19 @@ class Checkpoint(Event):
     path: str
 
 
+class Kept(Event):
+    """The step whose adapter was kept, where validation losses chose it or ended the training."""
+
+    type: Literal["kept"] = "kept"
+    step: int
+    loss: float
+    ended_at: int | None = None  # the step at which the training ended early
+
+    def __str__(self) -> str:
+        ended = "" if self.ended_at is None else f"ended early at step {self.ended_at}, and "
+        return f"{ended}kept the adapter of step {self.step}, validation loss {self.loss:.3f}"
+
+
 class Warned(Event):
     type: Literal["warning"] = "warning"
     message: str
@@ -160,6 +173,7 @@ class TrainingProgress(TypedDict):
     loss: float | None
     first_validation_loss: float | None
     validation_loss: float | None
+    kept_step: int | None  # where a validation loss chose it or ended the training
     seconds: float | None
 
 
@@ -170,7 +184,7 @@ class Metrics(TrainingProgress):
 
 
 _Lived = Started | PlanMade | Finished | Failed | Stopped
-_Reported = Step | Validation | Checkpoint | Warned | Sample | RecordDone | Progress
+_Reported = Step | Validation | Checkpoint | Kept | Warned | Sample | RecordDone | Progress
 AnyEvent = Annotated[_Lived | _Reported, Field(discriminator="type")]
 LARGEST = 1e15
 

@@ -22,7 +22,7 @@ from medcot.evaluation.summary import EXAMPLE, SAMPLE, Summary
 from medcot.evaluation.table_csv import csv_text
 from medcot.hub import SETTINGS, WEIGHTS
 from medcot.machine import disk_in_words, write_atomically
-from medcot.runs.events import Finished, Metrics, PlanMade, Step, TrainingProgress, Validation
+from medcot.runs.events import Finished, Kept, Metrics, PlanMade, Step, TrainingProgress, Validation
 from medcot.runs.export import exports_of
 from medcot.runs.ids import has_plain_name, new_id
 from medcot.runs.job_dir import STATUS, JobDir, Status, command, read_lines
@@ -247,7 +247,7 @@ class Run(JobDir):
 
     def progress(self) -> TrainingProgress:
         """Last losses, for lists."""
-        step, finished = self.newest_event(Step), self.newest_event(Finished)
+        step, finished, kept = self.newest_event(Step), self.newest_event(Finished), self.newest_event(Kept)
         planned, losses = step or self.newest_event(PlanMade), [e.loss for e in self.events_of(Validation)]
         return {
             "step": step.step if step else 0,
@@ -255,6 +255,7 @@ class Run(JobDir):
             "loss": step.loss if step else None,
             "first_validation_loss": losses[0] if losses else None,
             "validation_loss": losses[-1] if losses else None,
+            "kept_step": kept.step if kept else None,
             "seconds": finished.seconds if finished else None,
         }
 

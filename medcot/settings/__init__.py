@@ -6,6 +6,7 @@ from medcot.settings.build import (
     build,
     endless_warmup,
     fields,
+    idle_choice,
     message_of,
 )
 from medcot.settings.extras import (

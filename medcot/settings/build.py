@@ -169,9 +169,22 @@ def conflicts(settings: RunSettings) -> list[Problem]:
         what = f"a configuration or revision belongs to a Hub data set; {data.source} is not one."
         conflict("data.config", what, "Remove data.config and data.revision.")
     found += parts_conflicts(data)
+    found += choice_conflicts(t)
     if model.revision and (model.id == STARTER or is_folder(model.id)):
         conflict("model.revision", f"a revision belongs to a Hub model; {model.id} is not one.", "Remove it.")
     return found
+
+
+def choice_conflicts(training: TrainingSettings) -> Iterator[Problem]:
+    """Choices between validations in a run that has too few of them."""
+    steps, every = training.max_steps, training.validate_steps
+    if not steps or steps > every:
+        return
+    what = f"there is nothing to choose from: the run ends at step {steps}, and validates every {every} steps."
+    fix = f"Set training.validate_steps below {steps}." if steps > 1 else "Train for more steps."
+    for name, chooses in (("keep", training.keep == "best"), ("patience", bool(training.patience))):
+        if chooses:
+            yield Problem(f"training.{name}", what, fix)
 
 
 def parts_conflicts(data: DataSettings) -> Iterator[Problem]:
@@ -188,6 +201,12 @@ def parts_conflicts(data: DataSettings) -> Iterator[Problem]:
     if data.test and data.test == data.validation and data.part("test"):
         what = f"{data.test} chooses already, as data.validation: what measures has to be other records."
         yield Problem("data.test", what, "Name other records for one of the two.")
+
+
+def idle_choice(training: TrainingSettings, steps: int | None) -> str | None:
+    """The warning of a choice between validations that a run of so many steps cannot make, or None."""
+    known = training.model_copy(update={"max_steps": steps})
+    return next((f"{p.where}: {p.what} {p.fix}" for p in choice_conflicts(known)), None)
 
 
 def endless_warmup(training: TrainingSettings, steps: int | None) -> str | None:

@@ -12,7 +12,7 @@ from pydantic.fields import FieldInfo
 
 from medcot.errors import Problem
 from medcot.machine import Gpu
-from medcot.settings.build import BadSettings, Raw, build, differences, endless_warmup, fields, value_at
+from medcot.settings.build import BadSettings, Raw, build, differences, endless_warmup, fields, idle_choice, value_at
 from medcot.settings.names import STARTER
 from medcot.settings.schema import RunSettings
 
@@ -59,13 +59,14 @@ def cautions(settings: RunSettings, steps: int | None = None) -> list[str]:
     A recipe's own learning rate is no reason for one: it is what that recipe was made with.
     """
     t = settings.training
+    idle = list(filter(None, [idle_choice(t, steps)]))
     if endless := endless_warmup(t, steps or t.max_steps):
-        return [endless]
+        return [endless, *idle]
     own = RECIPES.get(settings.recipe, {}).get("training", {}).get("learning_rate", ADVISED_RATE)
     if t.learning_rate <= max(ADVISED_RATE, own) or settings.model.id == STARTER:
-        return []
+        return idle
     times = f"{t.learning_rate / ADVISED_RATE:.3g} times the upper end of published LoRA advice"
-    return [f"training.learning_rate={t.learning_rate:g} is {times} (1e-4 to {ADVISED_RATE:g})."]
+    return [*idle, f"training.learning_rate={t.learning_rate:g} is {times} (1e-4 to {ADVISED_RATE:g})."]
 
 
 def changed_settings(settings: RunSettings) -> list[str]:

@@ -104,6 +104,18 @@ class TrainingSettings(Section):
     sample_base: bool = setting(False, "Sample the base too", "Answer the sample questions before the first step too.")
     save_steps: int = setting(50, "Save every", "Optimizer steps between checkpoints.", ge=1)
     keep_checkpoints: int = setting(1, "Keep checkpoints", "The newest N are kept.", ge=1, le=100)
+    keep: Literal["newest", "best"] = setting(
+        "newest",
+        "Keep the adapter of",
+        "newest: the last step; best: the validation with the lowest loss, whose checkpoint stays beside the newest.",
+    )
+    patience: int | None = setting(
+        None,
+        "Patience",
+        "End the training after this many validations without a lower loss; 0 or none: after the last step.",
+        ge=0,
+        le=10_000,
+    )
     seed: Seed = setting(42, "Seed", "Of the adapter and the order of records.")
 
 

@@ -58,8 +58,13 @@ class Line:
     dots: bool = True
 
 
-def loss_plot(train: Points, validation: Points, total_steps: int, look: Look = BY_STEP) -> str:
-    """Train loss, raw and smoothed, and validation loss with its best, on an axis over the whole run."""
+def loss_plot(
+    train: Points, validation: Points, total_steps: int, look: Look = BY_STEP, kept: float | None = None
+) -> str:
+    """Train loss, raw and smoothed, and validation loss with its best, on an axis over the whole run.
+
+    `kept` is the place of the validation whose adapter was kept.
+    """
     if not (train or validation):
         note = "<p>The loss appears with the first step.</p>"
         return f'<figure class="mc-plot mc-plot-empty" data-points="0">{note}</figure>'
@@ -67,14 +72,22 @@ def loss_plot(train: Points, validation: Points, total_steps: int, look: Look = 
     if len(train) >= ENOUGH_TO_SMOOTH:
         smooth = Line("Train loss, smoothed", "train", smoothed(train, total_steps), False)
         lines = [Line("Train loss", "raw", train), smooth, lines[1]]
-    return plot(lines, total_steps if look.over == "step" else 0, points=len(train), look=look)
+    return plot(lines, total_steps if look.over == "step" else 0, points=len(train), look=look, kept=kept)
 
 
-def plot(lines: Sequence[Line], right: float = 0, *, points: int = 0, title: str = "", look: Look = BY_STEP) -> str:
+def plot(
+    lines: Sequence[Line],
+    right: float = 0,
+    *,
+    points: int = 0,
+    title: str = "",
+    look: Look = BY_STEP,
+    kept: float | None = None,
+) -> str:
     """Lines over steps or time, up to `right` at least; a plot with a title is small."""
     drawn = [line for line in lines if line.points]
     frame = Frame.around(drawn, right, look)
-    best = "" if title else "".join(_best(line, frame) for line in drawn if line.style == "validation")
+    best = "" if title else "".join(_best(line, frame, kept) for line in drawn if line.style == "validation")
     keys = "".join(f'<span class="mc-key mc-key-{line.style}">{escape(line.name)}</span>' for line in drawn)
     caption = f"<b>{escape(title)}</b>" if title else keys + best.partition("<b")[0]
     axis = "" if title else f'<p class="mc-axis">{look.axis}</p>'
@@ -95,15 +108,18 @@ def plot(lines: Sequence[Line], right: float = 0, *, points: int = 0, title: str
     )
 
 
-def _best(line: Line, frame: "Frame") -> str:
-    """Where a line is lowest: for the legend, and as a ring in the plot; empty for one reading."""
-    if len(line.points) < 2:
+def _best(line: Line, frame: "Frame", kept: float | None) -> str:
+    """The reading that was kept, else where a line is lowest: for the legend, and as a ring in the plot; of one
+    reading that was not kept, nothing."""
+    chosen = [point for point in line.points if point[0] == kept]
+    if len(line.points) < 2 and not chosen:
         return ""
-    x, y = min(line.points, key=lambda point: point[1])
+    x, y = chosen[0] if chosen else min(line.points, key=lambda point: point[1])
     left, top = frame.place(x, y)
-    said = f"Best, {y:.4g}, {frame.look.said(x).lower()}"
+    said = f"{'Kept' if chosen else 'Best'}, {y:.4g}, {frame.look.said(x).lower()}"
+    style, line_at = ("kept", f'<b class="mc-kept" style="left:{left:.2f}%"></b>') if chosen else ("best", "")
     ring = f'<b class="mc-best" style="left:{left:.2f}%;top:{top:.2f}%" title="{said}"></b>'
-    return f'<span class="mc-key mc-key-best">{said}</span>{ring}'
+    return f'<span class="mc-key mc-key-{style}">{said}</span>{ring}{line_at}'
 
 
 def _dots(line: Line, frame: "Frame") -> str:

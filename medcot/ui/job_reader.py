@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from medcot.errors import BadInput
-from medcot.runs.events import AnyEvent, Finished, PlanMade, Progress, Sample, Started, Step, Validation, Warned
+from medcot.runs.events import AnyEvent, Finished, Kept, PlanMade, Progress, Sample, Started, Step, Validation, Warned
 from medcot.runs.job_dir import JobDir
 from medcot.runs.run import Run
 from medcot.runs.snapshot import Snapshot
@@ -75,6 +75,7 @@ class Seen:
     samples: dict[tuple[int | None, str], Sample] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     finished: Finished | None = None
+    kept: Kept | None = None  # the step whose adapter it is, where the validation loss chose
 
     def fold(self, event: AnyEvent) -> None:
         if isinstance(event, Step):
@@ -82,7 +83,7 @@ class Seen:
                 self._go_back(event.step)
             self.steps.add(event)
         elif isinstance(event, Started):
-            self.device, self.finished, self.warnings, self.stage = event.device, None, [], None
+            self.device, self.finished, self.warnings, self.stage, self.kept = event.device, None, [], None, None
             self.told = {}
         elif isinstance(event, PlanMade):
             self.plan = event
@@ -99,6 +100,8 @@ class Seen:
                 del self.samples[next(iter(self.samples))]
         elif isinstance(event, Warned):
             self.warnings.append(event.message)
+        elif isinstance(event, Kept):
+            self.kept = event
         elif isinstance(event, Finished):
             self.finished = event
 

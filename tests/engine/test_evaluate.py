@@ -14,10 +14,11 @@ from medcot.adapters.open import of_run
 from medcot.errors import BadInput
 from medcot.evaluation import records
 from medcot.evaluation.metrics import Variant, compare
-from medcot.evaluation.summary import seen_text
-from medcot.runs.events import Warned
+from medcot.evaluation.summary import cautions, seen_text
+from medcot.runs.events import Kept, Warned
 from medcot.runs.run import Run
 from medcot.settings import DataSettings, build
+from medcot.settings.evaluation import EvaluationOrder
 from tests.conftest import make_records, tiny_raw, write_records
 from tests.data.test_examples import write
 from tests.engine.train.test_audit import planned
@@ -45,7 +46,6 @@ def run(tmp_path, trained):
 def evaluated(run, **options):
     from medcot.engine.backends.peft import PeftBackend
     from medcot.engine.evaluate import evaluate
-    from medcot.settings.evaluation import EvaluationOrder
 
     job = run.new_evaluation()
     order = EvaluationOrder(**{"max_new_tokens": 16, "tell_base": False, **options})
@@ -315,6 +315,23 @@ def test_another_contract_than_the_adapters_stops_it_unless_it_is_forced(run):
     page = (job.path / "report.html").read_text(encoding="utf-8")
     assert "this evaluation was forced" in page
     assert "Answer in Latin." in page
+
+
+def test_what_measures_and_chose_too_is_told_unless_test_data_measures(run):
+    from medcot.engine.evaluate import also_chose
+
+    run.append(Kept(step=2, loss=1.5, ended_at=4))
+    job = evaluated(run, records=1)
+    (note,) = job.summary().notes
+    assert "the adapter of step 2 was kept and the training ended at step 4 by the loss on the very records" in note
+    assert note in cautions(job.summary()), "which page, terminal and card show"
+    assert "What measures here chose too" in (job.path / "report.html").read_text(encoding="utf-8")
+    order = EvaluationOrder(max_new_tokens=16)
+    measure = records.Records.open(order, job.path, run.settings().data, None, False)
+    assert also_chose(run, measure) == job.summary().notes
+    settings = changed(run.settings(), "data", test="4")
+    (run.path / "settings.json").write_text(settings.model_dump_json())
+    assert also_chose(run, measure) == []
 
 
 def test_an_adapter_folder_with_a_pickle_in_it_is_refused(run):

@@ -307,6 +307,7 @@ def test_figures_for_lists(run):
         "loss": None,
         "first_validation_loss": None,
         "validation_loss": None,
+        "kept_step": None,
         "seconds": None,
         "summary": None,
     }

@@ -57,6 +57,8 @@ BOUNDS = {
     "training.sample_tokens": ([0, 4096], [-1, 4097]),
     "training.sample_base": ([True, False], ["yes please"]),
     "training.save_steps": ([1], [0]),
+    "training.keep": (["newest", "best"], ["last"]),
+    "training.patience": ([0, 10_000, None], [-1, 10_001]),
     "training.keep_checkpoints": ([1, 100], [0, 101]),
     "training.seed": ([0, LARGEST_SEED], [-1, LARGEST_SEED + 1]),
     "evaluation.records": ([1, None], [0]),

@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import pytest
 
-from medcot.runs.events import Step, Validation
+from medcot.runs.events import Kept, Step, Validation
 from medcot.runs.run import duration
 from medcot.ui.chart import MOST_DOTS, MOST_POINTS, MOST_STRIPS, Look, log_marks, loss_plot
 from medcot.ui.job_reader import Seen
@@ -67,6 +67,14 @@ def test_the_best_validation_is_ringed_and_said():
     assert "mc-best" not in loss_plot([(1, 3.0)], [(0, 3.5)], 20), "one reading is no best"
 
 
+@pytest.mark.parametrize("validation", [[(0, 3.5), (10, 1.25), (20, 1.5)], [(20, 1.5)]])
+def test_the_kept_step_is_marked_whether_or_not_its_loss_is_the_lowest(validation):
+    plot = loss_plot([(1, 3.0)], validation, 20, kept=20)
+    assert '<span class="mc-key mc-key-kept">Kept, 1.5, step 20</span>' in plot
+    assert 'class="mc-kept" style="left:100.00%"' in plot
+    assert "mc-key-best" not in plot
+
+
 @pytest.mark.parametrize("seconds", [1, 59, 61, 340, 3600, 86_400, 9_000_000])
 def test_time_is_marked_at_round_moments_and_at_the_end(seconds):
     plot = loss_plot([(0, 2.0), (seconds, 1.0)], [], 10, Look("time"))
@@ -118,9 +126,10 @@ def seen_at(times: list[float]) -> Seen:
 def test_time_at_work_leaves_out_the_night_between_two_parts_of_a_run():
     seen = seen_at([100.0, 110.0, 120.0, 50_000.0, 50_010.0])
     assert elapsed(seen.steps.points) == {1: 0, 2: 10, 3: 20, 4: 30, 5: 40}
-    (train, validation), series = curves(seen, Look("time"))
+    seen.fold(Kept(step=5, loss=2.0))
+    (train, validation), series, kept = curves(seen, Look("time"))
     assert [x for x, _ in train] == pytest.approx([0, 10, 20, 30, 40], abs=2)
-    assert validation == [(train[-1][0], 2.0)]
+    assert validation == [(train[-1][0], 2.0)] == [(kept, 2.0)]
     assert [x for x, _ in dict(series)["Learning rate"]] == [x for x, _ in train]
     assert curves(seen, Look())[0][0] == [(step, 1.0) for step in range(1, 6)]
 

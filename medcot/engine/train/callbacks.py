@@ -12,6 +12,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from medcot.engine import distributed
 from medcot.engine.outcome import NotFinite, StopSignal
+from medcot.engine.train.choice import Choice
 from medcot.runs.events import Checkpoint, Progress, Report, Step, Validation
 
 Logs = dict[str, Any]  # what the Trainer logs
@@ -25,11 +26,12 @@ class Observer(TrainerCallback):  # type: ignore[misc]  # transformers has no ty
 
     `save_checkpoint` is given each folder that the Trainer has written, and returns the folder of the checkpoint.
     Raises NotFinite before anything is saved once a loss or the adapter is NaN or infinite. `stopping` becomes
-    true in all processes of the job after the same step.
+    true in all processes of the job after the same step. After a validation `choice` says whether its step is the best
+    so far, which is saved, and whether the training is over.
     """
 
-    def __init__(self, report: Report, stop: StopSignal, save_checkpoint: Callable[[Path], Path]):
-        self.report, self._stop, self._save_checkpoint = report, stop, save_checkpoint
+    def __init__(self, report: Report, stop: StopSignal, save_checkpoint: Callable[[Path], Path], choice: Choice):
+        self.report, self._stop, self._save_checkpoint, self._choice = report, stop, save_checkpoint, choice
         self._clock = 0.0  # when training last started; 0 while the clock is stopped
         self._trained = 0.0  # seconds of training before it
         self._first_step = self._tokens_before = 0
@@ -70,6 +72,12 @@ class Observer(TrainerCallback):  # type: ignore[misc]  # transformers has no ty
         self._validated += 1
         if time.monotonic() - self._last_progress > 1:
             self.stage(self._stage, self._validated, self._batches)
+
+    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        if self._choice.best(state.log_history) == state.global_step:
+            control.should_save = True
+        if self._choice.is_over(state.log_history):
+            control.should_training_stop = control.should_save = True
 
     def on_log(self, args: TrainingArguments, state: TrainerState, *_: Any, logs: Logs, **_named: Any) -> None:
         if "eval_loss" in logs:

@@ -19,10 +19,14 @@ from medcot.runs.run import checkpoint_steps
 from medcot.settings import RunSettings
 
 MANIFEST = "manifest.json"
-REQUIRED = (WEIGHTS, "optimizer.pt", "scheduler.pt", "trainer_state.json")
-# How often a run reports, validates or saves does not change its weights.
+TRAINER_STATE = "trainer_state.json"
+REQUIRED = (WEIGHTS, "optimizer.pt", "scheduler.pt", TRAINER_STATE)
+# How often a run reports, validates or saves, and which step it keeps, does not change a step's weights.
 NOT_SHAPING = {
-    "training": {"log_steps", "validate_steps", "save_steps", "keep_checkpoints", "sample_tokens", "sample_base"}
+    "training": {
+        *("log_steps", "validate_steps", "save_steps", "keep_checkpoints", "sample_tokens", "sample_base"),
+        *("keep", "patience"),
+    }
 }
 
 
@@ -97,10 +101,11 @@ def dependencies(settings: RunSettings, fingerprint: str, model: str) -> dict[st
     return {**flat, **dtype, **overlong, "data": fingerprint, "model": model}
 
 
-def save(written: Path, target: Path, manifest: Manifest, *, most: int) -> Checkpoint:
-    """Turn a Trainer's folder `checkpoint-N` into a complete checkpoint under `target`; keep the newest `most`.
+def save(written: Path, target: Path, manifest: Manifest, *, most: int, best: int | None = None) -> Checkpoint:
+    """Turn a Trainer's folder `checkpoint-N` into a complete checkpoint under `target`.
 
-    Checkpoints of later steps go too: they were skipped when the run went on from an earlier one.
+    The newest `most` are kept, and that of the step `best`, as long as it may become the adapter. Checkpoints of later
+    steps go too: they were skipped when the run went on from an earlier one.
     """
     files = {p.name: sha256_of(p) for p in sorted(written.iterdir()) if p.is_file()}
     for name in files:
@@ -112,7 +117,7 @@ def save(written: Path, target: Path, manifest: Manifest, *, most: int) -> Check
     _to_disk(target)  # before the older ones go: a power cut may take one of the two, never both
     kept = sorted(map(Checkpoint, checkpoint_steps(target)), key=lambda c: c.step)
     until_now = [c for c in kept if c.step <= final.step]
-    for stale in [*until_now[:-most], *kept[len(until_now) :]]:
+    for stale in [*(c for c in until_now[:-most] if c.step != best), *kept[len(until_now) :]]:
         shutil.rmtree(stale.path, ignore_errors=True)
     return final
 

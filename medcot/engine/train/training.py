@@ -19,6 +19,7 @@ from medcot.engine.outcome import StopSignal
 from medcot.engine.train import checkpoints, memory_plan
 from medcot.engine.train.callbacks import SAMPLES, Observer
 from medcot.engine.train.checkpoints import Checkpoint, Manifest
+from medcot.engine.train.choice import Choice, history_of
 from medcot.engine.train.inputs import Inputs
 from medcot.engine.train.memory_plan import Hardware
 from medcot.engine.train.samples import show_samples
@@ -27,9 +28,9 @@ from medcot.errors import BadInput
 from medcot.hub import CONTRACT
 from medcot.machine import write_atomically
 from medcot.prompts.encoder import Encoded
-from medcot.runs.events import PlanMade, Progress, Report, Warned
+from medcot.runs.events import Kept, PlanMade, Progress, Report, Warned
 from medcot.runs.run import Run
-from medcot.settings import STARTER, RunSettings, TrainingSettings, endless_warmup
+from medcot.settings import STARTER, RunSettings, TrainingSettings, endless_warmup, idle_choice
 
 # Settings that the Trainer calls as medcot does.
 NAMED_ALIKE = {"learning_rate", "warmup_steps", "weight_decay", "max_grad_norm"}
@@ -50,15 +51,17 @@ def train(run: Run, settings: RunSettings, backend: Backend, report: Report, sto
         trainer = prepared.trainer(workspace, stop, resume_from)
         report(prepared.plan())
         with stop.graceful():
-            step = run_trainer(trainer, resume_from, prepared.total_steps)
+            step = run_trainer(trainer, resume_from, prepared.choice)
             distributed.barrier()  # another process's Trainer may still list the workspace, which is removed below
-            finished = not trainer.observer.stopping or step >= prepared.total_steps
+            over = step >= prepared.total_steps or prepared.choice.is_over(trainer.state.log_history)
+            finished = not trainer.observer.stopping or over
             if finished:
                 if trainer.observer.validated_at != step:
                     trainer.evaluate()
                 trainer.observer.require_finite(trainer.model, step)
                 if distributed.is_main_process():
                     report(Progress(stage="Saving the adapter"))
+                    prepared.keep(trainer, step)
                     prepared.save_adapter()
     return None if finished else step
 
@@ -98,8 +101,9 @@ class Prepared:
         self.settings = memory_plan.arranged(settings, self.arrangement)
         t = self.settings.training
         self.total_steps = total_steps(len(self.train_set), t)
-        if endless := endless_warmup(t, self.total_steps):
-            report(Warned(message=endless))
+        self.choice = Choice(t, self.total_steps)
+        for message in filter(None, (endless_warmup(t, self.total_steps), idle_choice(t, self.total_steps))):
+            report(Warned(message=message))
         self.model = backend.attach(base, settings.lora, seed=t.seed, checkpointing=t.gradient_checkpointing)
         self.manifest = Manifest(
             depends_on=checkpoints.dependencies(self.settings, self.split.fingerprint, self.identity),
@@ -132,7 +136,8 @@ class Prepared:
 
         def save_checkpoint(written: Path) -> Path:
             now = self.manifest.model_copy(update={"micro_batch": trainer.micro_batch})
-            return checkpoints.save(written, self.run.checkpoints_dir, now, most=t.keep_checkpoints).path
+            best = self.choice.best(trainer.state.log_history)
+            return checkpoints.save(written, self.run.checkpoints_dir, now, most=t.keep_checkpoints, best=best).path
 
         def on_validation() -> None:
             step, cached = trainer.state.global_step, self.backend.caches_in_training
@@ -147,11 +152,21 @@ class Prepared:
             eval_dataset=as_dataset(self.validation),
             processing_class=self.encoder.tokenizer,
             order=order_of(self.train_set, t),
-            observer=Observer(report, stop, save_checkpoint),
+            observer=Observer(report, stop, save_checkpoint, self.choice),
             micro_batch=resume_from.manifest.micro_batch if resume_from else t.micro_batch,
             on_validation=on_validation,
         )
         return trainer
+
+    def keep(self, trainer: Trainer, step: int) -> None:
+        """Go back to the weights that are kept, and say whose they are where the validation loss chose."""
+        history, t = trainer.state.log_history, self.settings.training
+        kept, checkpoint = self.choice.kept(history, step, self.run.checkpoints_dir, self.report)
+        if checkpoint:
+            trainer._load_from_checkpoint(str(checkpoint.path))
+        ended_at = step if step < self.total_steps else None
+        if t.keep == "best" or ended_at:
+            self.report(Kept(step=kept, loss=self.choice.losses(history)[kept], ended_at=ended_at))
 
     def save_adapter(self) -> None:
         """Write adapter/ aside and rename it, so that it appears whole. The weights are known to be finite."""
@@ -170,15 +185,16 @@ class Prepared:
         draft.rename(run.adapter_dir)
 
 
-def run_trainer(trainer: Trainer, resume_from: Checkpoint | None, planned: int) -> int:
+def run_trainer(trainer: Trainer, resume_from: Checkpoint | None, choice: Choice) -> int:
     """Train, from a checkpoint if there is one; returns the step reached.
 
     A worker that died between its last checkpoint and its adapter has nothing left to train, but the Trainer would take
     one more step before it notices.
     """
-    if resume_from and resume_from.step >= planned:
+    history = history_of(resume_from) if resume_from else []
+    if resume_from and (resume_from.step >= choice.total_steps or choice.is_over(history)):
         trainer._load_from_checkpoint(str(resume_from.path))
-        trainer.state.global_step = resume_from.step
+        trainer.state.global_step, trainer.state.log_history = resume_from.step, history
     else:
         trainer.train(resume_from_checkpoint=str(resume_from.path) if resume_from else None)
     return int(trainer.state.global_step)

@@ -40,7 +40,7 @@ class Curves:
         if (run := self.page.reader.find(run_id)) is None:
             return ""
         seen = self.page.reader.seen(run)
-        return f"{run.id} {run.status().state} {seen.steps.newest} {seen.validations.newest}"
+        return f"{run.id} {run.status().state} {seen.steps.newest} {seen.validations.newest} {seen.kept}"
 
     @visitor_may
     def draw(self, run_id: object, over: object, log: object) -> Updates:
@@ -50,28 +50,30 @@ class Curves:
             return {self.plot: "", self.rates: "", self.how: gr.update(visible=False), self.mark: now}
         look = Look("time" if over == TIME else "step", log is True)
         seen = self.page.reader.seen(run)
-        losses, series = curves(seen, look)
+        losses, series, kept = curves(seen, look)
         shown = any(losses) or run.status().state in ALIVE
         return {
-            self.plot: loss_plot(*losses, seen.total_steps, look) if shown else "",
+            self.plot: loss_plot(*losses, seen.total_steps, look, kept) if shown else "",
             self.rates: small_plots(series, seen.total_steps if look.over == "step" else 0, look),
             self.how: gr.update(visible=any(losses)),
             self.mark: now,
         }
 
 
-def curves(seen: Seen, look: Look) -> tuple[tuple[Points, Points], list[tuple[str, Points]]]:
-    """(train and validation loss, what else is measured at each step), over what the plot is drawn over."""
+def curves(seen: Seen, look: Look) -> tuple[tuple[Points, Points], list[tuple[str, Points]], float | None]:
+    """(train and validation loss, what else is measured at each step, the place of the kept step if there is one), over
+    what the plot is drawn over."""
     train, validation = seen.losses
-    series = rates(seen)
+    series, kept = rates(seen), seen.kept.step if seen.kept else None
     if look.over == "step":
-        return (train, validation), series
+        return (train, validation), series, kept
     at = elapsed([*seen.steps.points, *seen.validations.points])
 
     def over_time(points: Points) -> Points:
         return [(at[x], y) for x, y in points]
 
-    return (over_time(train), over_time(validation)), [(title, over_time(points)) for title, points in series]
+    chosen = None if kept is None else at.get(kept)
+    return (over_time(train), over_time(validation)), [(title, over_time(points)) for title, points in series], chosen
 
 
 def elapsed(readings: Sequence[Step | Validation]) -> Mapping[float, float]:

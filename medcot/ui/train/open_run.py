@@ -175,6 +175,7 @@ class OpenRun:
             + stages.row(status, seen)
             + self.page.progress(run)
             + c.figures(figures(seen, status))
+            + (c.soft(f"{str(seen.kept).capitalize()}.") if seen.kept else "")
             + c.warnings(seen.warnings)
         )
 
