@@ -7,7 +7,7 @@ import tempfile
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from filelock import FileLock
@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from medcot import hub
 from medcot.adapters.base import local_folder, require_model
 from medcot.data import starter
-from medcot.engine import gguf_read_once
+from medcot.engine import distributed, gguf_read_once
 from medcot.errors import BadInput, first_line
 from medcot.machine import in_thread, sha256_of
 from medcot.runs.events import Progress, Report
@@ -162,12 +162,24 @@ def _hashing(folder: Path) -> "Future[str]":
     return in_thread(named)
 
 
+def device_type() -> Literal["cuda", "mps", "cpu"]:
+    """Where models are loaded to: a CUDA GPU, else Apple's where torch has it, else the CPU.
+
+    Several processes of a job share no Apple GPU.
+    """
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() and distributed.local_world_size() == 1 else "cpu"
+
+
 def compute_dtype(wanted: str) -> torch.dtype:
     """The torch dtype of a `model.dtype` setting on this machine; "auto" is what the hardware computes in."""
     if wanted != "auto":
         return {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}[wanted]
     if torch.cuda.is_available():
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+    if device_type() == "mps":
+        return torch.float32  # its 16-bit formats were not tried
     capabilities = torch.cpu.get_capabilities()
     native = capabilities.get("amx_bf16") or capabilities.get("avx512_bf16")
     return torch.bfloat16 if native else torch.float32
@@ -177,6 +189,7 @@ def torch_device() -> TorchDevice:
     cuda = torch.cuda.is_available()
     return TorchDevice(
         cuda=cuda,
+        mps=device_type() == "mps",
         cuda_version=torch.version.cuda,
         gpus=torch.cuda.device_count() if cuda else 0,
         compute_dtype=str(compute_dtype("auto")).removeprefix("torch."),

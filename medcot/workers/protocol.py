@@ -69,13 +69,14 @@ class TorchDevice(BaseModel):
     """The answer to a DeviceRequest."""
 
     cuda: bool
+    mps: bool = False  # Apple's GPU
     cuda_version: str | None
     gpus: int
     compute_dtype: str
     threads: int
 
     def __str__(self) -> str:
-        return f"computes in {self.compute_dtype}"
+        return f"computes in {self.compute_dtype}{' on the Apple GPU (mps), without 4-bit' if self.mps else ''}"
 
 
 class AskedFile(BaseModel):

@@ -13,7 +13,7 @@ from medcot.adapters.tensors import require_finite
 from medcot.adapters.verify import Config, require_safe
 from medcot.engine.backends import ActivationProfile
 from medcot.engine.lora import lora_config
-from medcot.engine.models import UNREADABLE, LocalModel, compute_dtype, load_tokenizer
+from medcot.engine.models import UNREADABLE, LocalModel, compute_dtype, device_type, load_tokenizer
 from medcot.errors import BadInput, first_line
 from medcot.hub import WEIGHTS
 from medcot.settings import LoraSettings, ModelSettings
@@ -21,6 +21,7 @@ from medcot.settings import LoraSettings, ModelSettings
 # TRL computes a batch's loss in chunks of 256 tokens, with float32 copies of their logits.
 CHUNK_TOKENS, LOGIT_BYTES = 256, 12
 Value = TypeVar("Value", int, float)
+APPLE = "Apple GPU (mps)"
 ROOM_TO_WIDEN = 0.4  # share of the free memory that dequantized 4-bit weights may take
 
 
@@ -66,11 +67,12 @@ class PeftBackend:
     memory = ActivationProfile(hidden=16, keys=0, inner=5, backward=4, logit_bytes=logit_bytes)
 
     def __init__(self, place: str = ""):
-        """`place` is the device that models are loaded to: "cpu" or "cuda", by default the GPU if there is one."""
-        self._place = place or ("cuda" if torch.cuda.is_available() else "cpu")
+        """`place` is where models are loaded to: "cpu", "cuda" or "mps"; by default the GPU if there is one."""
+        self._place = place or device_type()
 
     def device(self) -> str:
-        return torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
+        cpu = f"CPU, {torch.get_num_threads()} threads"
+        return {"cuda": torch.cuda.get_device_name, "mps": lambda: APPLE}.get(self._place, lambda: cpu)()
 
     def load(self, local: LocalModel, model: ModelSettings, *, max_length: int) -> tuple[Any, Any]:
         dtype = compute_dtype(model.dtype)

@@ -184,6 +184,12 @@ def _pieces(tokenizer: Any, ids: list[int], kinds: list[Kind]) -> list[tuple[str
     return pieces
 
 
+ON_APPLE = (
+    "It would run on this Mac's GPU (mps), in the memory that CPU and GPU share. medcot was not tried there: hold "
+    "the first losses against a run on the CPU. A stopped run with lora.dropout goes on, not with the same weights."
+)
+
+
 def plan(settings: RunSettings, report: Report) -> Planned:
     """The answer to `medcot plan`. Raises BadInput if the run could not start."""
     inputs = Inputs.of(settings, report)
@@ -195,6 +201,8 @@ def plan(settings: RunSettings, report: Report) -> Planned:
     arrangement = memory_plan.plan_batching(dims, settings, hardware, lengths)
     steps = training.total_steps(len(inputs.train_set), memory_plan.arranged(settings, arrangement).training)
     problems = warnings(audited, inputs.window) + of_own_parts(inputs, settings.data) + cautions(settings, steps)
+    if models.device_type() == "mps" and settings.training.processes == 1:
+        problems.append(ON_APPLE)
     if not arrangement.fits:
         fix = remedy(dims, settings, hardware, lengths)
         problems.insert(0, f"Memory may not be enough: {arrangement}. {fix}")

@@ -15,6 +15,7 @@ from medcot.adapters.card import model_card
 from medcot.data import starter
 from medcot.engine import distributed
 from medcot.engine.backends import Backend
+from medcot.engine.models import device_type
 from medcot.engine.outcome import StopSignal
 from medcot.engine.train import checkpoints, memory_plan
 from medcot.engine.train.callbacks import SAMPLES, Observer
@@ -223,7 +224,7 @@ def total_steps(records: int, training: TrainingSettings) -> int:
 
 def trainer_arguments(settings: RunSettings, workspace: Path, dtype: torch.dtype, hardware: Hardware) -> SFTConfig:
     t = settings.training
-    on_cpu, length_step = not torch.cuda.is_available(), hardware.length_step(t.sampling)
+    place, length_step = device_type(), hardware.length_step(t.sampling)
     return SFTConfig(
         output_dir=str(workspace),
         **t.model_dump(include=NAMED_ALIKE),
@@ -236,7 +237,7 @@ def trainer_arguments(settings: RunSettings, workspace: Path, dtype: torch.dtype
         optim="adamw_torch",
         bf16=dtype == torch.bfloat16,
         fp16=dtype == torch.float16,
-        use_cpu=on_cpu,
+        use_cpu=place == "cpu",
         gradient_checkpointing_kwargs={"use_reentrant": False},
         # The encoder has already cut the sequences.
         max_length=None,
@@ -250,7 +251,7 @@ def trainer_arguments(settings: RunSettings, workspace: Path, dtype: torch.dtype
         eval_steps=t.validate_steps,
         eval_on_start=True,
         data_seed=t.seed,
-        dataloader_pin_memory=not on_cpu,
+        dataloader_pin_memory=place == "cuda",
         ddp_find_unused_parameters=False,
         include_num_input_tokens_seen="non_padding",
         report_to="none",
