@@ -8,6 +8,7 @@ from starlette.requests import Request
 from medcot.runs.events import Progress
 from medcot.runs.job_dir import JobDir
 from medcot.settings import RunSettings
+from medcot.ui.page import NONE
 from medcot.ui.train.open_run import OpenRun, Parts
 from tests.browser.test_states import step
 from tests.fakes import write_run
@@ -30,7 +31,7 @@ def test_a_tick_tells_of_a_choice_only_where_there_is_none_or_it_is_gone(page, t
     mark = tab.newest()[tab.mark]
     old.append(step(1))
     assert "value" not in tab.look(old.id, mark)[tab.runs]
-    assert tab.look(None, "changed")[tab.runs]["value"] == new.id
+    assert tab.look(None, f"{NONE} | nothing before")[tab.runs]["value"] == new.id
     page.store.delete(old)
     assert tab.look(old.id, mark)[tab.runs]["value"] == new.id
 
@@ -40,8 +41,8 @@ def test_a_tick_sent_before_the_page_knows_its_run_keeps_the_one_at_work(page, t
     write_run(page.store, RunSettings(), "running", pid=1)
     write_run(page.store, RunSettings(), "queued", pid=1)
     opened = tab.newest()
-    assert tab.look(None, opened[tab.mark]) == {}
-    assert tab.look(None, "changed")[tab.runs]["value"] == opened[tab.runs]["value"]
+    assert tab.look(None, opened[tab.mark]) is None
+    assert tab.look(None, f"{NONE} | nothing before")[tab.runs]["value"] == opened[tab.runs]["value"]
 
 
 @pytest.mark.parametrize(("who", "sees"), [("ada", True), ("bob", False), (None, False)])

@@ -5,7 +5,9 @@ import os
 import pytest
 
 from medcot import hub
+from medcot.runs.ids import title_of
 from medcot.settings import RunSettings
+from medcot.ui.page import NONE
 from medcot.workers import protocol as m
 from tests.fakes import write_adapter, write_run
 from tests.ui.conftest import ask
@@ -91,8 +93,9 @@ def test_a_tick_leaves_the_choice_alone_until_it_is_gone_and_waits_for_the_list(
     assert {value for _, value in view[picker.runs]["choices"]} == {first.id, second.id}
     assert "value" not in view[picker.runs]
     assert picker.look(first.id, [], view[picker.mark]) == {}
+    assert picker.look(None, [], view[picker.mark]) is None, "the browser has not received its choice yet"
     for none in ("gone", None):
-        assert picker.look(none, [], "another mark")[picker.runs]["value"] == picker.names([])[0]
+        assert picker.look(none, [], f"{NONE} | nothing before")[picker.runs]["value"] == picker.names([])[0]
 
 
 def test_only_the_starter_is_called_a_demonstration(chat, runs_dir):
@@ -107,6 +110,6 @@ def test_a_run_with_a_name_is_called_by_it_first_in_the_list_and_in_memory(chat)
     run = write_run(chat.page.store, RunSettings(), "finished", adapter=True)
     run.describe(name="Second try")
     view = chat.picker.turned_to(run.id, [])
-    assert view[chat.picker.runs]["choices"] == [(f"Second try ({run.id})", run.id)]
+    assert view[chat.picker.runs]["choices"] == [(title_of(run.id, "Second try"), run.id)]
     ask(chat, run.id)
-    assert f"In memory: Second try ({run.id})" in chat.picker.memory_line()
+    assert f"In memory: {title_of(run.id, 'Second try')}" in chat.picker.memory_line()

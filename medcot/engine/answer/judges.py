@@ -66,8 +66,11 @@ class ServerJudge:
             done, _ = wait(futures, return_when=FIRST_EXCEPTION)
             for future in done:
                 future.result()
+        except BadInput:
+            pool.shutdown(cancel_futures=True)  # what the server answers of the requests under way is kept
+            raise
         finally:
-            pool.shutdown(wait=False, cancel_futures=True)  # requests under way end by themselves, and are kept
+            pool.shutdown(wait=False, cancel_futures=True)
 
     def _said(self, ask: Ask, named: Callable[[Ask], str]) -> Said:
         try:
