@@ -15,8 +15,9 @@ expect.set_options(timeout=PATIENCE)
 
 def test_asks_fills_both_panels_and_cancels(serve, open_page, tuned):
     settings = tuned.settings()
-    # Drawn by chance, so that it does not go round in circles, which would end it before Stop is pressed.
-    long = settings.evaluation.model_copy(update={"max_new_tokens": 30_000, "temperature": 1.0})
+    # Drawn by chance, so that it does not go round in circles, and not so freely that it draws the end of its turn
+    # (about once in 1,000 tokens at temperature 1): either would end it before Stop is pressed.
+    long = settings.evaluation.model_copy(update={"max_new_tokens": 30_000, "temperature": 0.25})
     longer = settings.model_copy(update={"evaluation": long})
     write_atomically(tuned.path / "settings.json", longer.model_dump_json())
     folder = tuned.path.parent
