@@ -189,7 +189,7 @@ def _apart(train: list[Example], validation: list[Example], test: list[Example],
     for part, why in LEFT_OUT.items():
         if numbers := [one.record for one in repeated if one.part == part]:
             listed = ", ".join(map(str, numbers[:10])) + (" and more" if len(numbers) > 10 else "")
-            notes.append(f"{why}: {len(numbers)} (record {listed}).")
+            notes.append(f"{why}: {len(numbers)} (record{'s' if numbers[1:] else ''} {listed}).")
     fingerprint = _fingerprint(train, test, validation)
     return Split(train, test, fingerprint, validation=validation, repeated=repeated, notes=notes)
 

@@ -72,6 +72,12 @@ def test_upload_mapping_preview_audit_plan_and_tokens(serve, open_page, runs_dir
     page.get_by_role("button", name="Show its tokens", exact=True).click()
     expect(tokens).to_contain_text("there is no record 99 in use. They go from 1 to 12.")
     assert page.evaluate("window.pwned") is None
+
+    page.locator("#settings button.label-wrap", has_text="Data").click()
+    fill(page, {"data.validation": 2, "data.test": 4})
+    page.locator("#check").click()
+    expect(preview).to_contain_text("5 records to train on, 2 to validate with, 4 to test with")
+    expect(page.locator("#audit details", has_text="since they repeat one of another part: 1")).to_be_visible()
     assert not RunStore(runs_dir).list()
 
 

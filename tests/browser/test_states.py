@@ -11,7 +11,7 @@ from playwright.sync_api import expect
 
 from medcot.evaluation.answers import Answer
 from medcot.evaluation.summary import EXAMPLE, Summary
-from medcot.runs.events import Finished, Progress, Started, Step, Validation, Warned
+from medcot.runs.events import Finished, Kept, Progress, Started, Step, Validation, Warned
 from medcot.runs.ids import name_of, title_of
 from medcot.runs.store import RunStore
 from medcot.settings import RunSettings
@@ -65,7 +65,9 @@ def test_figures_failure_with_hint_and_list(serve, open_page, runs_dir):
     failed = write_run(
         store, RunSettings(name="failed"), "failed", [*told, progress], error=NASTY, hint="Halve “Micro-batch”."
     )
-    done = write_run(store, RunSettings(name="done"), "finished", [*told, Finished(seconds=75, peak_memory_gib=2)])
+    kept = [Validation(step=1, loss=2.5), Validation(step=2, loss=2.75), Kept(step=1, loss=2.5, ended_at=2)]
+    ended = [*told, *kept, Finished(seconds=75, peak_memory_gib=2)]
+    done = write_run(store, RunSettings(name="done"), "finished", ended)
     page = open_page(serve(runs_dir, FakeClient()))
     expect(page.get_by_role("radio", name=title_of(done.id))).to_be_checked()
     page.get_by_role("radio", name=title_of(failed.id)).check()
@@ -79,6 +81,9 @@ def test_figures_failure_with_hint_and_list(serve, open_page, runs_dir):
     page.get_by_role("radio", name=title_of(done.id)).check()
     expect(live.locator(".mc-badge")).to_have_text("Finished")
     expect(live).to_contain_text("Took 1:15")
+    expect(live).to_contain_text("Ended early at step 2, and kept the adapter of step 1, validation loss 2.500.")
+    expect(page.locator("#plot figcaption")).to_contain_text("Kept, 2.5, step 1")
+    expect(page.locator("#plot .mc-kept")).to_be_visible()
 
 
 def test_a_queued_run_says_that_it_waits(serve, open_page, runs_dir, monkeypatch):

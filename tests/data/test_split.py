@@ -79,7 +79,7 @@ def test_what_repeats_another_part_is_left_out_counted_and_said_and_the_test_dat
     assert numbers(split) == ([1, 2, 4, 6], [1, 2], [1, 2, 3])
     told = [(r.part, r.record, r.of, r.same_as) for r in split.repeated]
     assert told == [("validation", 3, "test", 1), ("train", 3, "test", 2), ("train", 5, "validation", 1)]
-    assert [note.rpartition(": ")[2] for note in split.notes] == ["2 (record 3, 5).", "1 (record 3)."]
+    assert [note.rpartition(": ")[2] for note in split.notes] == ["2 (records 3, 5).", "1 (record 3)."]
 
 
 def test_parts_that_leave_nothing_are_refused(tmp_path):
