@@ -33,6 +33,7 @@ FLOORS = (
 LONGEST, SHORTEST = 300, 60
 # Shorter than a module should be, and why it is one.
 SHORT: dict[str, str] = {
+    "data/one_text.py": "what a text of all parts looks like, apart from records that have columns",
     "data/uploads.py": "files that the page keeps; all else in data only reads",
     "engine/rank.py": "the entry point of one of a job's processes",
     "evaluation/rouge_metric.py": "an evaluate.Metric for others, apart because of what it imports",

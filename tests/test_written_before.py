@@ -63,10 +63,11 @@ def test_a_summary_reads_and_writes_as_it_was(store, number):
 
 
 def test_a_settings_file_says_the_same_run(store):
-    """But for what becomes of over-long records: that run cuts them to its end, and a new one has today's default."""
+    """But for what was done otherwise then (over-long records, system messages): that run goes on as it began."""
     settings, run = compose("starter", store.root.parent / "recipe.toml"), store.get("stopped").settings()
     assert (settings.data.overlong, run.data.overlong) == ("shorten", "cut")
-    same = run.replacing("data", overlong="shorten")
+    assert (settings.data.system_messages, run.data.system_messages) == ("keep", "leave_out")
+    same = run.replacing("data", overlong="shorten", system_messages="keep")
     assert settings == same.model_copy(update={"name": settings.name, "recipe": "starter"})
 
 

@@ -6,9 +6,12 @@ A guess is never silent: it is written into the run's settings and reported, and
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+from medcot.data.files import BadRow, Row
+from medcot.data.nested import ASSISTANT, SYSTEM, THOUGHT, USER, Turns
+from medcot.data.one_text import question_inside
 from medcot.prompts.tags import TAG
 from medcot.settings import DataSettings
 
@@ -31,6 +34,9 @@ NAMES = {
 # A column with such a word in its name holds no text of the part that it is named after, or not the wanted one.
 NEVER = {"id", "ids", "idx", "index", "uuid", "hash", "url", "type", "lang", "language", "rejected"}
 PARTS = tuple(NAMES)
+# What a speaker of a conversation says is one part and no other, whatever the conversation is called.
+SPEAKERS = {USER: "question", ASSISTANT: "answer", THOUGHT[0]: "reasoning", SYSTEM: "none"}
+SYSTEMS = ("system", "system_prompt")  # columns of a system message, beside that of a conversation
 CONTEXTS = {"instruction": "input"}  # a question's column: the column of its context (Alpaca)
 SHOWN = {"context": "the question's context"}
 # What programs write where there is no text, as the whole of a field.
@@ -61,13 +67,30 @@ def known(rows: Iterable[tuple[int, Any]]) -> list[str]:
     amounts: Counter[str] = Counter()
     for _, row in rows:
         if isinstance(row, dict):
-            amounts.update({str(key): len(value) if isinstance(value, str) else 0 for key, value in row.items()})
+            amounts.update({str(key): sum(map(len, _texts(value))) for key, value in row.items()})
     return [name for name, _ in amounts.most_common()]
+
+
+def _texts(value: Any) -> list[str]:
+    return [text for text in (value if isinstance(value, Turns) else (value,)) if isinstance(text, str)]
+
+
+def systems(settings: DataSettings) -> list[str]:
+    """The columns that may hold a record's system message, the likelier first; none if they are left out."""
+    conversation = str(settings.question_column).rpartition(".")[0]
+    names = [f"{conversation}.{SYSTEMS[0]}"] if conversation else []
+    free = (name for name in (*names, *SYSTEMS) if name not in named(settings).values())
+    return list(free) if settings.system_messages == "keep" else []
+
+
+def system_of(row: Row, settings: DataSettings) -> str:
+    """A record's own system message; empty if it has none, or data.system_messages leaves it out."""
+    return next((str(row[name]).strip() for name in systems(settings) if is_text(row.get(name))), "")
 
 
 def unused(rows: Iterable[tuple[int, Any]], settings: DataSettings) -> list[str]:
     """The columns that hold words and that the settings do not use, in the order of first appearance."""
-    used, found = set(named(settings).values()), dict[str, None]()
+    used, found = {*named(settings).values(), *systems(settings)}, dict[str, None]()
     for _, row in rows:
         if isinstance(row, dict):
             found |= {name: None for name in row if name not in used and name not in found and _has_words(row[name])}
@@ -75,7 +98,7 @@ def unused(rows: Iterable[tuple[int, Any]], settings: DataSettings) -> list[str]
 
 
 def _has_words(value: Any) -> bool:
-    texts = value if isinstance(value, list) else [value]
+    texts: Sequence[Any] = value if isinstance(value, list | Turns) else [value]
     return any(is_text(text) and any(c.isalpha() for c in text) for text in texts)
 
 
@@ -88,7 +111,12 @@ def fitted(settings: DataSettings, rows: list[tuple[int, Any]]) -> DataSettings:
         if column not in columns and usual and (found := guess(part, [c for c in columns if c not in taken])):
             wanted[part] = found
             taken.add(found)
+    if wanted["answer"] not in columns and is_default("answer", wanted["answer"]):
+        tagged = (c for c in columns if c not in taken and _has_tags(rows, c))
+        wanted["answer"] = next(tagged, wanted["answer"])
     reasoning, answer = wanted["reasoning"], wanted["answer"]
+    if wanted["question"] not in columns and is_default("question", wanted["question"]) and _asks(rows, answer):
+        wanted["question"] = answer
     if reasoning not in columns and is_default("reasoning", reasoning) and _has_tags(rows, answer):
         wanted["reasoning"] = answer
     guess_of: dict[str, str | None] = {f"{part}_column": column for part, column in wanted.items()}
@@ -104,14 +132,27 @@ def is_default(part: str, column: str) -> bool:
 
 
 def _has_tags(rows: list[tuple[int, Any]], column: str) -> bool:
-    texts = (row.get(column) for _, row in rows if isinstance(row, dict))
-    return any(isinstance(text, str) and TAG.search(text) for text in texts)
+    return any(TAG.search(text) for text in _all(rows, column))
+
+
+def _asks(rows: list[tuple[int, Any]], column: str) -> bool:
+    """Whether texts of a column hold a question before the reasoning, or a chat template's markup."""
+    try:
+        return any(question_inside(text)[0] for text in _all(rows, column))
+    except BadRow:
+        return True
+
+
+def _all(rows: list[tuple[int, Any]], column: str) -> Iterator[str]:
+    return (text for _, row in rows if isinstance(row, dict) for text in _texts(row.get(column)))
 
 
 def guess(part: str, columns: list[str]) -> str | None:
     """The column most likely to hold a part, by its whole name or else by a word of it; None if no name fits."""
     words = {column: re.sub(r"[\W_]+", "_", column.casefold()).strip("_") for column in columns}
     words = {column: own for column, own in words.items() if not NEVER & set(own.split("_"))}
+    spoken = {column: SPEAKERS.get(column.rpartition(".")[2], part) if "." in column else part for column in words}
+    words = {column: own for column, own in words.items() if spoken[column] == part}
     for fits in (lambda name, own: name == own, lambda name, own: f"_{name}_" in f"_{own}_"):
         for name in NAMES[part]:
             if column := next((c for c, own in words.items() if fits(name, own)), None):

@@ -4,25 +4,27 @@ Rows come from the starter set, a local file or the Hub. Every record is checked
 problem is reported at once with its record number, as a person counts them: from 1.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from medcot.data import columns
+from medcot.data import columns, turns
 from medcot.data.facts import FIX_FACTS, BadFacts, Facts, facts_of
-from medcot.data.files import FIX_SURROGATE, SURROGATE, BadRow, Row, has_surrogate
+from medcot.data.files import FIX_SURROGATE, SURROGATE, has_surrogate
 from medcot.data.nested import flat
 from medcot.data.rows import cut, read_rows
 from medcot.errors import BadInput, Problem
-from medcot.prompts.tags import parse, unwrapped
+from medcot.prompts.tags import Turn
 from medcot.settings import DataSettings
-
-FIX_EMPTY = "Fill or remove the record, or set data.empty_records=skip."
 
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One checked record; `record` is its number in its source, from 1; without `reasoning` it can only be measured."""
+    """One checked record; `record` is its number in its source, from 1.
+
+    Question, reasoning and answer are the first turn's. Without any reasoning a record can only be measured.
+    """
 
     record: int
     question: str
@@ -30,6 +32,27 @@ class Example:
     answer: str
     untagged: bool = False  # whether tags around reasoning or answer were taken off
     facts: Facts | None = None  # not part of a fingerprint: they change what is scored, not what is asked
+    system: str = ""  # the record's own system message
+    more: tuple[Turn, ...] = ()  # the turns after the first
+
+    @classmethod
+    def of(cls, record: int, turns: Sequence[Turn], untagged: bool, facts: Facts | None, system: str) -> "Example":
+        first, *more = turns
+        return cls(record, first.question, first.reasoning, first.answer, untagged, facts, system, tuple(more))
+
+    @property
+    def turns(self) -> tuple[Turn, ...]:
+        return Turn(self.question, self.reasoning, self.answer), *self.more
+
+    def texts(self) -> list[str]:
+        """Every text of the record."""
+        said = [text for turn in self.turns for text in (turn.question, turn.reasoning, turn.answer)]
+        return [*said, self.system] if self.system else said
+
+    def mapped(self, change: Callable[[str], str]) -> "Example":
+        """The record with each of its texts changed."""
+        turns = [Turn(change(t.question), change(t.reasoning), change(t.answer)) for t in self.turns]
+        return Example.of(self.record, turns, self.untagged, self.facts, change(self.system))
 
 
 def read_records(settings: DataSettings) -> list[tuple[int, Any]]:
@@ -68,15 +91,15 @@ def check(rows: list[tuple[int, Any]], settings: DataSettings, *, measured: bool
         raise BadInput(missing)
     examples, problems = [], []
     for number, row in rows:
-        where = f"{Path(source).name}, record {number}"
-        written = _parts(row, wanted) if isinstance(row, dict) else {}
-        parts = _untagged(written, wanted)
-        if wrong := _row_problem(row, parts, settings.context_column):
-            if settings.empty_records == "refuse" or not _is_empty(parts):
-                problems.append(Problem(where, wrong))
+        where, read = f"{Path(source).name}, record {number}", turns.read(row, wanted, settings)
+        problems += [Problem(where, wrong) for wrong in read.problems]
+        if read.problems or not read.turns:
             continue
+        if has_surrogate(system := columns.system_of(row, settings)):
+            problems.append(Problem(where, f"{SURROGATE} in its system message. {FIX_SURROGATE}"))
         try:
-            examples.append(_example(number, row, parts, settings, untagged=parts != written))
+            facts = facts_of(row, settings)
+            examples.append(Example.of(number, read.turns, read.untagged, facts, system))
         except BadFacts as bad:
             problems.append(Problem(where, f"{settings.facts_column} {bad}.", FIX_FACTS))
     if problems:
@@ -103,68 +126,3 @@ def _missing_columns(settings: DataSettings, wanted: dict[str, str], known: list
             page = f"Choose the right one{f', perhaps {near!r}' if near else ''}."
             found.append(Problem(f"data.{part}_column", what, fix, page=None if part in further else page))
     return found
-
-
-def _parts(row: Row, wanted: dict[str, str]) -> Row:
-    """What stands in each wanted column, by its name; reasoning and answer that share a column told apart by tags."""
-    answer, thought = wanted["answer"], wanted.get("reasoning")
-    parts = {column: _as_text(row.get(column), steps=column == thought != answer) for column in wanted.values()}
-    if thought == answer and isinstance(parts[answer], str):
-        parsed = parse(parts[answer])
-        parts[f"<think> in {answer}"], parts[answer] = parsed.reasoning, parsed.answer
-    return parts
-
-
-def _untagged(parts: Row, wanted: dict[str, str]) -> Row:
-    """The parts without tags around reasoning and answer: what is trained on writes them itself."""
-    answer, thought = wanted["answer"], wanted.get("reasoning")
-    if thought in (None, answer) or not all(isinstance(parts.get(c), str) for c in (thought, answer)):
-        return parts
-    texts = parts[thought].strip(), parts[answer].strip()
-    plain = unwrapped(*texts)
-    return parts if plain == texts else {**parts, thought: plain[0], answer: plain[1]}
-
-
-def _as_text(value: Any, *, steps: bool) -> Any:
-    """A list of one text, or of the steps of a reasoning, as one text; no number as nothing; else what it is."""
-    if isinstance(value, list) and value and all(isinstance(text, str) for text in value):
-        return "\n".join(text.strip() for text in value) if steps or len(value) == 1 else value
-    return None if isinstance(value, float) and value != value else value
-
-
-def _example(number: int, row: Row, parts: Row, settings: DataSettings, *, untagged: bool) -> Example:
-    question, answer = parts[settings.question_column].strip(), parts[settings.answer_column].strip()
-    context = row.get(settings.context_column) if settings.context_column else None
-    if columns.is_text(context):
-        question = f"{question}\n\n{str(context).strip()}"
-    shared = settings.reasoning_column == settings.answer_column
-    reasoning = parts.get(f"<think> in {settings.answer_column}" if shared else settings.reasoning_column, "")
-    return Example(number, question, reasoning.strip(), answer, untagged, facts_of(row, settings))
-
-
-def _is_empty(parts: Row) -> bool:
-    """Whether a record is well formed and only lacks the text of a column, so that it may be skipped."""
-    empty = (value is None or (isinstance(value, str) and not columns.is_text(value)) for value in parts.values())
-    return any(empty) and not any(isinstance(value, BadRow) for value in parts.values())
-
-
-def _row_problem(row: Any, parts: Row, context: str | None) -> str | None:
-    if isinstance(row, BadRow):
-        return str(row)
-    if not isinstance(row, dict):
-        return f"is a JSON {type(row).__name__}, not an object with columns."
-    if unread := next((f"{column} {value}" for column, value in parts.items() if isinstance(value, BadRow)), None):
-        return unread
-    if absent := [column for column, value in parts.items() if value is None]:
-        return f"has no {', '.join(absent)}. {FIX_EMPTY}"
-    texts = {**parts, context: row[context]} if context and row.get(context) is not None else parts
-    if not_text := [column for column, value in texts.items() if not isinstance(value, str)]:
-        return f"{', '.join(not_text)} is not text. Make it a string."
-    if empty := [_in_words(column, value) for column, value in parts.items() if not columns.is_text(value)]:
-        return f"has an empty {', '.join(empty)}. {FIX_EMPTY}"
-    broken = [column for column, value in texts.items() if has_surrogate(value)]
-    return f"{SURROGATE} in {', '.join(broken)}. {FIX_SURROGATE}" if broken else None
-
-
-def _in_words(column: str, value: str) -> str:
-    return f"{column} ({value.strip()!r:.20} is no text)" if value.strip() else column

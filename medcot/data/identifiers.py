@@ -4,9 +4,8 @@ The patterns are those that a question in Chat is held against (`medcot.safety`)
 dates, numbers, addresses of mail, telephones. What they find is told by kind and record number, never by its text.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
-from typing import Any, Protocol, TypeVar
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Protocol, Self, TypeVar
 
 from medcot import safety
 from medcot.errors import BadInput
@@ -19,11 +18,14 @@ class Texts(Protocol):
     @property
     def record(self) -> int: ...
 
+    def texts(self) -> list[str]: ...
+
+    def mapped(self, change: Callable[[str], str]) -> Self: ...
+
 
 Example = TypeVar("Example", bound=Texts)
 Places = dict[str, list[int]]  # the numbers of the records that hold each kind
 SHOWN = 20  # record numbers of a kind
-TEXTS = ("question", "reasoning", "answer")
 FIX = (
     "Take it out, or set data.identifiers=mask, which puts its kind in its place. Patterns mistake some texts: "
     "data.identifiers=warn goes on."
@@ -34,8 +36,7 @@ def places(examples: Iterable[Texts]) -> Places:
     """The numbers of the records that hold an identifier, by its kind."""
     found: Places = {}
     for example in examples:
-        texts = (getattr(example, name) for name in TEXTS)
-        for kind in dict.fromkeys(one.kind for text in texts for one in safety.identifiers(text)):
+        for kind in dict.fromkeys(one.kind for text in example.texts() for one in safety.identifiers(text)):
             found.setdefault(kind, []).append(example.record)
     return found
 
@@ -56,11 +57,7 @@ def handled(examples: list[Example], settings: DataSettings) -> tuple[list[Examp
             "data.identifiers", f"there is what could identify a person: {in_words(counted(found))}.", FIX
         )
     numbers = {number for listed in found.values() for number in listed}
-    return [_masked(example) if example.record in numbers else example for example in examples], found
-
-
-def _masked(example: Any) -> Any:
-    return replace(example, **{name: safety.masked(getattr(example, name)) for name in TEXTS})
+    return [e.mapped(safety.masked) if e.record in numbers else e for e in examples], found
 
 
 def counted(found: Places) -> dict[str, tuple[int, list[int]]]:

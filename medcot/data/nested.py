@@ -1,7 +1,8 @@
-"""Records within records: an object's fields as columns of their own, and a conversation as one question and answer.
+"""Records within records: an object's fields as columns of their own, and a conversation as a column for each speaker.
 
 {"input": {"question": ...}} has the column `input.question`. {"messages": [{"role": "user", "content": ...}, ...]} has
-the columns `messages.user` and `messages.assistant`, and `messages.system` where it begins with a system turn.
+the columns `messages.user` and `messages.assistant`, and `messages.system` where it begins with a system turn. Of
+several questions and answers each of these columns holds Turns.
 """
 
 from collections.abc import Iterator
@@ -19,11 +20,15 @@ ROLES = {
 # A turn's own names for who speaks, what is said, and what was thought before.
 SPEAKER, SAID = ("role", "from"), ("content", "value")
 THOUGHT = ("reasoning_content", "reasoning", "thinking")
-ONE_PAIR = "One question and one answer are read from a record: split the conversation into records."
+IN_TURN = "Let user and assistant speak in turn, after at most one system message, or remove the record."
+
+
+class Turns(tuple[str | None, ...]):
+    """What one speaker says, turn by turn, in a conversation of several; None where a turn has nothing of the kind."""
 
 
 def flat(row: Any) -> Any:
-    """The row with all of its text in columns; BadRow in those of a conversation that is no question and answer."""
+    """The row with all of its text in columns; BadRow in those of a conversation that is not in turn."""
     return dict(_fields(row)) if isinstance(row, dict) else row
 
 
@@ -47,29 +52,34 @@ def _first(turn: Row, names: tuple[str, ...]) -> Any:
     return next((turn[name] for name in names if turn.get(name) is not None), None)
 
 
-def _spoken(turns: list[Row]) -> list[tuple[str, Any]]:
+def _spoken(turns: list[Row]) -> list[tuple[str, str | Turns | BadRow]]:
     try:
         return list(_turns(turns))
     except BadRow as bad:
         return [(USER, bad), (ASSISTANT, bad)]
 
 
-def _turns(turns: list[Row]) -> Iterator[tuple[str, str]]:
-    """(role, text) of each turn. Raises BadRow where a role is unknown or speaks twice, or is out of order."""
+def _turns(turns: list[Row]) -> Iterator[tuple[str, str | Turns]]:
+    """(role, what it says) of a conversation. Raises BadRow where a role is unknown, or speaks out of turn."""
     order = [_role(turn) for turn in turns]
-    if order[order[:1] == [SYSTEM] :] not in ([USER, ASSISTANT], [USER], [ASSISTANT]):
+    spoken = order[order[:1] == [SYSTEM] :]
+    in_turn = [USER if place % 2 == 0 else ASSISTANT for place in range(len(spoken))]
+    if not spoken or spoken not in (in_turn, [ASSISTANT]):
         counts = ", ".join(f"{order.count(role)} of the {role}" for role in dict.fromkeys(order))
-        raise BadRow(f"holds a conversation of {len(turns)} turns ({counts}). {ONE_PAIR}")
-    for role, turn in zip(order, turns, strict=True):
-        yield role, _text(_first(turn, SAID))
-        if role == ASSISTANT and isinstance(thought := _first(turn, THOUGHT), str):
-            yield THOUGHT[0], thought
+        raise BadRow(f"holds a conversation of {len(turns)} turns ({counts}) out of turn. {IN_TURN}")
+    for role in dict.fromkeys(order):
+        said = [turn for turn, its in zip(turns, order, strict=True) if its == role]
+        texts = [_text(_first(turn, SAID)) for turn in said]
+        yield role, Turns(texts) if len(spoken) > 2 and role != SYSTEM else texts[0]
+        thoughts = [thought if isinstance(thought := _first(turn, THOUGHT), str) else None for turn in said]
+        if role == ASSISTANT and any(thought is not None for thought in thoughts):
+            yield THOUGHT[0], Turns(thoughts) if len(spoken) > 2 else str(thoughts[0])
 
 
 def _role(turn: Row) -> str:
     said = str(_first(turn, SPEAKER))
     if (role := ROLES.get(said.strip().lower())) is None:
-        raise BadRow(f"holds a turn of {said!r:.40}, which is no user and no assistant. {ONE_PAIR}")
+        raise BadRow(f"holds a turn of {said!r:.40}, which is no user and no assistant. {IN_TURN}")
     return role
 
 

@@ -8,7 +8,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import astuple, dataclass, field, replace
 from typing import Literal
 
 from medcot.data import columns, identifiers
@@ -219,5 +219,7 @@ def _fingerprint(train: list[Example], held_out: list[Example], validation: list
         parts = b"%d validation, %d test\n" % (len(validation), len(held_out))
     digest = hashlib.sha256(parts)
     for example in [*(validation or []), *held_out, *train]:
-        digest.update(json.dumps([example.question, example.reasoning, example.answer]).encode())
+        # A record of one turn and no system message counts as it did before there were others.
+        further = [example.system, *map(astuple, example.more)] if example.system or example.more else []
+        digest.update(json.dumps([example.question, example.reasoning, example.answer, *further]).encode())
     return digest.hexdigest()

@@ -192,7 +192,7 @@ def result_of(request: m.Request, report: Report) -> BaseModel:
 
             return plan(request.settings, report)
         case m.TokensRequest():
-            from medcot.engine.train.audit import tokens
+            from medcot.engine.train.token_view import tokens
 
             return tokens(request.settings, request.record, report)
         case m.ExportRequest() if request.order.format == "merged":

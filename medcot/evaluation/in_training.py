@@ -83,9 +83,10 @@ class Trained:
         if self.records is None:
             return self
         numbers, seen = list(questions), dict[int, Seen]()
-        for pair in sorted(repeats([r.question for r in self.records], list(questions.values())), key=_closeness):
+        learned = [(record.record, turn.question) for record in self.records for turn in record.turns]
+        for pair in sorted(repeats([text for _, text in learned], list(questions.values())), key=_closeness):
             how = EXACT if pair.exact else NEARLY
-            trained = self.records[pair.other].record
+            trained, _ = learned[pair.other]
             seen[numbers[pair.asked]] = Seen(record=trained, how=how, similarity=round(pair.similarity, 3))
         return Trained(self.records, seen=seen)
 

@@ -157,6 +157,8 @@ def select(
     if leaks:
         numbers = ", ".join(map(str, leaks[:10])) + (" and more" if len(leaks) > 10 else "")
         notes.append(f"{len(leaks)} held-out questions hold their own reference answer and are left out: {numbers}.")
+    if several := sum(bool(e.more) for e in kept):
+        notes.append(f"Held-out conversations of several turns: {several}. Each is asked its first question alone.")
     if not any(e.reasoning for e in kept):
         notes.append("The records have no reasoning to compare with: only answers and format are scored.")
     trained = Trained(None, ELSEWHERE) if adopted else Trained(split.train)

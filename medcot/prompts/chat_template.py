@@ -131,7 +131,7 @@ def _tail(template: ChatTemplate, messages: Messages) -> str:
 
 
 def _require_system(template: ChatTemplate, messages: Messages, system: str) -> None:
-    fix = "Leave prompt.system out, or choose another model."
+    fix = "Leave prompt.system out (data.system_messages=leave_out, if it is from the data), or choose another model."
     blamed = Problem("prompt.system", "this model's chat template refuses a system text", fix)
     if system.strip() not in template.render(messages, ask=True, blamed=blamed):
         what = "this model's chat template changes a system text, or leaves it out."

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model
 
 from medcot.errors import BadInput, Problem
 from medcot.prompts.chat_template import DATE_STRING, ChatTemplate, Examined, examine, template_hash
-from medcot.prompts.tags import TAGS
+from medcot.prompts.tags import TAGS, completion_text
 from medcot.settings import PromptSettings, PromptStyle
 
 
@@ -75,6 +75,9 @@ class PromptContract(BaseModel):
     def title(self) -> str:
         """The style, with the switches that the chat template must be given."""
         return ", ".join([self.style, *(f"{name}={str(value).lower()}" for name, value in self.switches.items())])
+
+
+EARLIER = "medcot reasoning marker"
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +142,15 @@ def prompt_text(tokenizer: Any, contract: PromptContract, question: str, history
     # It writes an empty reasoning before each earlier answer, also of those that have their own.
     bare = [replace(e, output=e.output.rpartition(TAGS[1])[2] or e.output) for e in history]
     return template.render(chat_messages(question, contract.system, bare), ask=True, blamed=blamed)
+
+
+def keeps_earlier_reasoning(tokenizer: Any, contract: PromptContract) -> bool:
+    """Whether a follow-up shows the model the reasoning of earlier answers, which is up to its chat template.
+
+    Raises BadInput if the contract or its template has no follow-ups.
+    """
+    said = Exchange("Why?", completion_text(EARLIER, "Because."))
+    return EARLIER in prompt_text(tokenizer, contract, "And then?", [said])
 
 
 def encode_prompt(

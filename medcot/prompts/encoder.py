@@ -2,11 +2,12 @@
 
 import re
 from bisect import bisect_right
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from medcot.prompts.contract import PromptContract, Spelling, encode_prompt, make_contract
-from medcot.prompts.tags import completion_text
+from medcot.prompts.contract import Exchange, PromptContract, Spelling, encode_prompt, make_contract
+from medcot.prompts.tags import Turn, completion_text
 from medcot.settings import Overlong, RunSettings
 
 # Behind a full stop, a question or exclamation mark (with quotes and brackets that close there), or a line.
@@ -17,9 +18,9 @@ ABBREVIATED = re.compile(r"(?:\b(?:Dr|Mr|Mrs|Ms|Prof|St|vs|e\.g|i\.e|cf|ca|appro
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """One record as token ids; `trained` marks the ids that the loss sees, `truncated` a record that lost its end.
+    """A sequence of token ids; `trained` marks the ids that the loss sees, `truncated` a sequence that lost its end.
 
-    `left_off` is how many tokens its reasoning lost instead, so that answer and end token stay.
+    `left_off` is how many tokens a reasoning lost instead, so that answer and end token stay.
     """
 
     input_ids: list[int]
@@ -48,8 +49,25 @@ class Encoder:
         contract = make_contract(settings.prompt, tokenizer)
         return cls(tokenizer, contract, settings.prompt.loss_on, settings.training.max_length, settings.data.overlong)
 
-    def encode(self, question: str, reasoning: str, answer: str) -> Encoded:
-        prompt, left_off = encode_prompt(self.tokenizer, self.contract, question), 0
+    def sequences(self, turns: Sequence[Turn], system: str = "", *, joined: bool = True) -> list[Encoded]:
+        """A sequence for each turn to learn, asked as Chat asks a follow-up; `system` stands in the contract's place.
+
+        Chat's template may show earlier turns otherwise than they were learned, most often without their reasoning.
+        Where it does not, a turn's sequence is how the next one begins, and the two are `joined`.
+        """
+        encoder = replace(self, contract=self.contract.model_copy(update={"system": system})) if system else self
+        found, said = list[Encoded](), list[Exchange]()
+        for turn in turns:
+            if turn.reasoning:
+                one = encoder.encode(turn.question, turn.reasoning, turn.answer, said)
+                whole = joined and (self.overlong == "cut" or not one.truncated)
+                found[-1:] = _joined(found[-1], one) if found and whole else [*found[-1:], one]
+            said.append(Exchange(turn.question, turn.output))
+        return found
+
+    def encode(self, question: str, reasoning: str, answer: str, said: Sequence[Exchange] = ()) -> Encoded:
+        """One turn, asked after what was `said`."""
+        prompt, left_off = encode_prompt(self.tokenizer, self.contract, question, said), 0
         completion, room = self._completion(reasoning, answer), self.max_length - len(prompt)
         if len(completion) > room and self.overlong == "shorten":
             shorter = self._shortened(reasoning, answer, room) or completion
@@ -75,6 +93,14 @@ class Encoder:
         while fitting and len(found := completion(ends[fitting - 1])) > room:
             fitting -= 1  # a longer text may have fewer tokens
         return found if fitting else None
+
+
+def _joined(earlier: Encoded, later: Encoded) -> list[Encoded]:
+    """The later sequence learned in both places if the earlier one is how it begins, else both."""
+    size = len(earlier.input_ids)
+    if earlier.truncated or later.input_ids[:size] != earlier.input_ids:
+        return [earlier, later]
+    return [replace(later, trained=[*earlier.trained, *later.trained[size:]])]
 
 
 def sentence_ends(text: str) -> list[int]:

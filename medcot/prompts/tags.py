@@ -19,6 +19,22 @@ def completion_text(reasoning: str, answer: str, *, opened: str = "") -> str:
     return f"{head}{reasoning.strip()}\n</think>\n<response>\n{answer.strip()}\n</response>"
 
 
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A question with its reasoning and answer; one without reasoning is read by later turns, and not learned."""
+
+    question: str
+    reasoning: str
+    answer: str
+
+    @property
+    def output(self) -> str:
+        """The assistant's whole text, as a later turn finds it."""
+        if self.reasoning:
+            return completion_text(self.reasoning, self.answer)
+        return f"{TAGS[2]}\n{self.answer.strip()}\n{TAGS[3]}"
+
+
 def unwrapped(reasoning: str, answer: str) -> tuple[str, str]:
     """Both texts without the tags that some data holds around them, which `completion_text` writes again.
 

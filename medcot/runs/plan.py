@@ -76,6 +76,11 @@ class Audit(BaseModel):
     overlong: str = "cut"  # what becomes of records beyond max_length
     shortened: int = 0  # records whose reasoning ends at an earlier sentence, so that they fit
     left_out: int = 0  # records that are not learned, since they do not
+    begun: int = 0  # conversations whose later turns are left out, since they do not fit
+    several: int = 0  # conversations of several turns
+    read_only: int = 0  # their turns without reasoning, which later ones read
+    earlier_reasoning: bool = False  # whether the chat template shows later turns the reasoning of earlier ones
+    own_systems: int = 0  # records with a system message of their own
     max_length: int
     keeps_all: int
     duplicates: int
@@ -89,6 +94,7 @@ class Audit(BaseModel):
     truncated_records: list[int]
     shortened_records: list[int] = []
     left_out_records: list[int] = []
+    begun_records: list[int] = []
     duplicate_records: list[Duplicate]
     near_duplicate_pairs: list[NearDuplicate]
     repeated: dict[str, int] = {}  # records left out of train and validation, where these are parts of their own
@@ -110,6 +116,15 @@ class Audit(BaseModel):
             return f"{within}; {self.near_duplicates} held-out ones nearly repeat a training question"
         train, validation = (self.repeated[part] for part in ("train", "validation"))
         return f"{within}; left out, since they repeat another part's: {train} of training, {validation} of validation"
+
+    @property
+    def conversations(self) -> str:
+        """How the turns of conversations are learned."""
+        seen = "with" if self.earlier_reasoning else "without"
+        told = f"Conversations of several turns: {self.several}. Each turn is learned after the earlier ones, which "
+        told += f"this model's chat template shows {seen} their reasoning, as in Chat."
+        bare = f" Turns without reasoning, which are read and not learned: {self.read_only}."
+        return told + (bare if self.read_only else "")
 
     @property
     def beyond(self) -> str:

@@ -48,7 +48,7 @@ def build(raw: Raw) -> RunSettings:
 
 
 # What was done before a setting was there, where that is not its default: a run goes on as it began.
-BEFORE: Raw = {"data": {"overlong": "cut"}}
+BEFORE: Raw = {"data": {"overlong": "cut", "system_messages": "leave_out"}}
 
 
 def as_written(text: str) -> RunSettings:
@@ -157,7 +157,8 @@ def conflicts(settings: RunSettings) -> list[Problem]:
         fix = "Set evaluation.temperature above 0, or top_p=1."
         conflict("evaluation.top_p", "has no effect at temperature 0, which is greedy.", fix)
     columns = [data.question_column, data.reasoning_column, data.answer_column]
-    if data.question_column in columns[1:]:  # reasoning and answer may share one, told apart by tags
+    # Reasoning and answer may share one, and all three, told apart by tags.
+    if data.question_column in columns[1:] and len(set(columns)) > 1:
         what = f"the question needs a column of its own; question, reasoning and answer are from {columns}."
         conflict("data.question_column", what, "Name another.")
     for name in ("context_column", "facts_column"):

@@ -15,6 +15,7 @@ from medcot.settings.names import (
 )
 
 PromptStyle = Literal["chat", "plain"]  # prompts.STYLES says what each is
+MOST_SYSTEM = 4000  # characters of a system text
 STYLES_WITH_SYSTEM: tuple[PromptStyle, ...] = ("chat",)
 Overlong = Literal["shorten", "leave_out", "cut"]
 Part = Literal["validation", "test"]
@@ -79,6 +80,11 @@ class DataSettings(Section):
         min_length=1,
     )
     answer_column: str = setting("Response", "Answer column", "Holds the final answer.", min_length=1)
+    system_messages: Literal["keep", "leave_out"] = setting(
+        "keep",
+        "System messages",
+        "keep: a conversation's own stands before it, where the prompt contract has one; leave_out: it is not used.",
+    )
     facts_column: str | None = setting(
         None,
         "Facts column",
@@ -188,7 +194,7 @@ class PromptSettings(Section):
         "without turns, as the adapter "
         "AzzamShahid/llama-3b-medical-cot has it.",
     )
-    system: str | None = setting(None, "System text", "Chat only; none by default.", max_length=4000)
+    system: str | None = setting(None, "System text", "Chat only; none by default.", max_length=MOST_SYSTEM)
     loss_on: Literal["completion", "all"] = setting(
         "completion", "Learn from", "completion: the assistant's part only; all: the question too."
     )

@@ -10,8 +10,10 @@ from pathlib import Path
 
 from medcot import hub, machine
 from medcot.adapters.base import check_base, local_folder, quantized
+from medcot.data import columns
 from medcot.errors import BadInput, Problem, collected
 from medcot.machine import has_cuda
+from medcot.prompts import STYLES
 from medcot.settings import (
     PARTS,
     STARTER,
@@ -23,6 +25,7 @@ from medcot.settings import (
     is_local_data,
     tracker_problems,
 )
+from medcot.settings.inputs import STYLES_WITH_SYSTEM
 from medcot.workers import reading
 from medcot.workers.reading import Preview
 
@@ -47,6 +50,8 @@ def check(settings: RunSettings, *, whole: bool = False) -> tuple[RunSettings, P
     """Pin revisions and check the data; `whole` holds out every record. Raises BadInput with all problems."""
     problems = device_problems(settings)
     model, records, preview = settings.model, settings.data, None
+    if whole or settings.prompt.system or settings.prompt.style not in STYLES_WITH_SYSTEM:
+        records = records.model_copy(update={"system_messages": "leave_out"})
     hub_answers = True
     try:
         model = check_base(settings.model)
@@ -59,9 +64,21 @@ def check(settings: RunSettings, *, whole: bool = False) -> tuple[RunSettings, P
     if hub_answers or is_local_data(records.source):
         with collected(problems):
             records, preview = check_data(records, whole=whole)
+    style = settings.prompt.style
+    if preview and preview.several and not whole and not STYLES[style].follow_ups:
+        what = f"record {preview.several} has several turns, and the {style} contract has no follow-ups."
+        fix = "Set prompt.style=chat, or give each question and answer a record of its own."
+        problems.append(Problem("prompt.style", what, fix))
     if problems or preview is None:
         raise BadInput(problems)
-    return settings.model_copy(update={"model": model, "data": records}), preview
+    as_set = records.model_copy(update={"system_messages": settings.data.system_messages})
+    if not set(columns.systems(as_set)) & set(preview.unused):  # there are none to leave out
+        records = as_set
+    settings = settings.model_copy(update={"model": model, "data": records})
+    if preview.system:  # all records have it, so the contract can say it
+        settings = settings.replacing("prompt", system=preview.system)
+        settings = settings.replacing("data", system_messages="leave_out")
+    return settings, preview
 
 
 def check_data(records: DataSettings, *, whole: bool = False) -> tuple[DataSettings, Preview]:

@@ -24,6 +24,7 @@ from medcot.evaluation import benchmarks, choice_files
 from medcot.safety.foreign import limit_memory
 from medcot.settings import PARTS, DataSettings, RunSettings, is_local_data
 from medcot.settings.evaluation import EvaluationOrder
+from medcot.settings.inputs import MOST_SYSTEM
 from medcot.settings.recipes import compose
 
 MODULE = "medcot.workers.reading"
@@ -32,8 +33,13 @@ SETTINGS_SECONDS = 120.0
 LEAST_BYTES = 2 * 2**30  # that reading may take, of which the libraries take a part
 SHARE = 0.5  # of the free memory, that it may take where that is more
 PREVIEWED, MOST_SHOWN = 3, 20_000  # records, and characters of each text in them
+TURNS_SHOWN = 20  # after the first
 # One thread each: on many cores their stacks alone would take what the data may.
 ALONE = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2"}
+SHARED_SYSTEM = (
+    "All records begin with the same system message, which becomes prompt.system. data.system_messages=leave_out does "
+    "without."
+)
 Value = TypeVar("Value", bound=BaseModel)
 
 
@@ -46,6 +52,8 @@ class Preview(BaseModel):
     first: list[Example]  # to train on, or to measure if all are held out
     guessed: dict[str, str]
     unused: list[str]
+    several: int | None = None  # the first record that is a conversation of several turns
+    system: str | None = None  # the system message that all records share
     notes: list[str] = []  # of validation and test data
 
     @classmethod
@@ -53,12 +61,18 @@ class Preview(BaseModel):
         first = [_cut(example) for example in (split.train or split.held_out)[:PREVIEWED]]
         validation = None if split.validation is None else len(split.validation)
         counts = {"train": len(split.train), "held_out": len(split.held_out), "validation": validation}
-        return cls(first=first, guessed=split.guessed, unused=split.unused, notes=split.notes, **counts)
+        records = [*split.train, *split.held_out, *(split.validation or ())]
+        several = min((e.record for e in records if e.more), default=None)
+        systems = {e.system for e in records}
+        shared = next(iter(systems)) if len(systems) == 1 and len(max(systems)) <= MOST_SYSTEM else None
+        told = {"guessed": split.guessed, "unused": split.unused, "several": several, "system": shared or None}
+        return cls(first=first, notes=split.notes, **counts, **told)
 
     @property
     def warnings(self) -> list[str]:
         """What to know before a start, in lines."""
-        return [*filter(None, [in_words(self.guessed)]), *self.notes]
+        found = in_words(self.guessed), SHARED_SYSTEM if self.system else ""
+        return [*filter(None, found), *self.notes]
 
 
 def _cut(example: Example) -> Example:
@@ -66,9 +80,7 @@ def _cut(example: Example) -> Example:
         more = len(text) - MOST_SHOWN
         return text if more <= 0 else f"{text[:MOST_SHOWN]}… (and {more:,} more characters)"
 
-    texts = example.question, example.reasoning, example.answer
-    question, reasoning, answer = map(shown, texts)
-    return replace(example, question=question, reasoning=reasoning, answer=answer, facts=None)
+    return replace(example, facts=None, more=example.more[:TURNS_SHOWN]).mapped(shown)
 
 
 class Records(BaseModel):

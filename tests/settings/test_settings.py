@@ -21,6 +21,7 @@ BOUNDS = {
     "data.answer_column": (["a"], [""]),
     "data.facts_column": (["f", None], [""]),
     "data.identifiers": (["warn", "refuse", "mask"], ["hide"]),
+    "data.system_messages": (["keep", "leave_out"], ["drop"]),
     "data.overlong": (["shorten", "leave_out", "cut"], ["split"]),
     "data.validation": (["1", "10000", "dev.jsonl", "o/n:dev", None], [0, 10_001, "a b/c"]),
     "data.test": (["1", "10000", "test.jsonl", "o/n@main:test[:5]", None], [0, 10_001, "a b/c"]),

@@ -83,3 +83,50 @@ def test_a_quantized_base_is_not_trained_on_and_may_be_asked(tiny_model, records
     (folder / "config.json").write_text(json.dumps({**config, "quantization_config": {"quant_method": "gptq"}}))
     assert "are quantized (gptq)" in problems_of(tiny_raw(folder, records))["model.id"]
     preflight.check(build(tiny_raw(folder, records)), whole=True)
+
+
+def conversations(path, systems, turns=1):
+    """Records of chat messages, each under its system message."""
+    said = [
+        {"role": "user", "content": "Why?"},
+        {"role": "assistant", "content": "<think>Since it swells.</think>It is gout."},
+    ]
+    rows = [{"messages": [{"role": "system", "content": system}, *said * turns]} for system in systems]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def test_a_system_message_that_all_records_share_becomes_the_contracts_and_is_told(tiny_model, tmp_path):
+    raw = tiny_raw(tiny_model, conversations(tmp_path / "a.jsonl", ["Be brief."] * 8))
+    settings, told = preflight.check(build(raw))
+    assert (settings.prompt.system, settings.data.system_messages) == ("Be brief.", "leave_out")
+    assert any("becomes prompt.system" in note for note in told.warnings)
+    again, told = preflight.check(settings)
+    assert (again, told.system) == (settings, None), "the settings of the run say it by themselves"
+    own, told = preflight.check(build({**raw, "prompt": {"system": "Mine."}}))
+    assert (own.prompt.system, told.unused) == ("Mine.", ["messages.system"])
+    left, told = preflight.check(build({**raw, "data": {**raw["data"], "system_messages": "leave_out"}}))
+    assert (left.prompt.system, told.unused) == (None, ["messages.system"])
+    plain, told = preflight.check(build({**raw, "prompt": {"style": "plain"}}))
+    assert (plain.prompt.system, plain.data.system_messages, told.unused) == (None, "leave_out", ["messages.system"])
+
+
+def test_where_there_are_no_system_messages_the_setting_stays_as_it_is(tiny_settings):
+    plain, _ = preflight.check(tiny_settings.replacing("prompt", style="plain"))
+    assert plain.data.system_messages == "keep"
+
+
+def test_other_system_messages_stay_with_their_records(tiny_model, tmp_path):
+    raw = tiny_raw(tiny_model, conversations(tmp_path / "a.jsonl", ["Be brief."] * 4 + ["Be kind."] * 4))
+    settings, told = preflight.check(build(raw))
+    assert (settings.prompt.system, settings.data.system_messages) == (None, "keep")
+    assert [e.system for e in told.first] == ["Be kind."] * 3
+
+
+def test_several_turns_need_a_contract_with_follow_ups(tiny_model, tmp_path):
+    raw = tiny_raw(tiny_model, conversations(tmp_path / "a.jsonl", ["Be brief."] * 8, turns=2))
+    _, told = preflight.check(build(raw))
+    assert told.several == 1
+    found = problems_of({**raw, "prompt": {"style": "plain"}})
+    assert found.keys() == {"prompt.style"}
+    assert "record 1 has several turns, and the plain contract has no follow-ups" in found["prompt.style"]

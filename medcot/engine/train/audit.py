@@ -4,7 +4,7 @@ import math
 import statistics
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -17,7 +17,8 @@ from medcot.engine import backends, models
 from medcot.engine.train import memory_plan, training
 from medcot.engine.train.inputs import Inputs
 from medcot.engine.train.memory_plan import Hardware, remedy
-from medcot.errors import BadInput
+from medcot.engine.train.token_view import of_source, token_view, uncut
+from medcot.prompts.contract import keeps_earlier_reasoning
 from medcot.prompts.encoder import Encoded, Encoder
 from medcot.prompts.tags import TAG
 from medcot.runs.events import Report
@@ -26,42 +27,43 @@ from medcot.runs.plan import (
     Duplicate,
     Histogram,
     Identifiers,
-    Kind,
     LeftOut,
     Lengths,
     NearDuplicate,
     Plan,
     Planned,
-    TokenView,
 )
-from medcot.settings import PARTS, DataSettings, Part, RunSettings, cautions
+from medcot.settings import PARTS, DataSettings, RunSettings, cautions
 
 BINS = 24
 MOST_SHOWN = 20  # records listed one by one; all are counted
-UNCUT = 10**9
 TEXTS = ("question", "reasoning", "answer")
 
 
-def audit(split: data.Split, encoded: list[Encoded], encoder: Encoder, settings: DataSettings) -> Audit:
-    """Audit the data. `encoded` belongs to training and validation examples, in this order.
+def audit(split: data.Split, encoded: list[list[Encoded]], encoder: Encoder, settings: DataSettings) -> Audit:
+    """Audit the data. `encoded` are the sequences of training and validation examples, in this order.
 
     Lists of record numbers, and their counts, are of the records of data.source.
     """
     examples = [*split.train, *split.validated]
     pairs = list(zip(examples, encoded, strict=True))
-    lengths = {part: _lengths(encoder.tokenizer, [getattr(e, part) for e in examples]) for part in TEXTS}
-    whole = (_uncut(e, encoder) if ids.truncated or ids.left_off else ids for e, ids in pairs)
-    lengths["whole"] = [len(ids.input_ids) for ids in whole]
+    turns = [turn for e in examples for turn in e.turns if turn.reasoning]
+    lengths = {part: _lengths(encoder.tokenizer, [getattr(turn, part) for turn in turns]) for part in TEXTS}
+    wholes = (uncut(e, encoder) if any(s.truncated or s.left_off for s in own) else own for e, own in pairs)
+    lengths["whole"] = [len(ids.input_ids) for own in wholes for ids in own]
     if settings.part("validation"):
         pairs = pairs[: len(split.train)]
     examples = of_source(split, settings)
     duplicates = _duplicates(examples)
     sides = ([(e.record, e.question) for e in side] for side in (split.train, split.held_out))
     alike = [] if split.validation is not None else sorted(near_duplicates(*sides), key=lambda pair: -pair.similarity)
-    too_long = [e.record for e, ids in pairs if ids.truncated]
-    cut, left_out = (too_long, []) if encoder.overlong == "cut" else ([], too_long)
-    shortened = [e.record for e, ids in pairs if ids.left_off]
-    tagged = [e.record for e in examples if any(TAG.search(part) for part in (e.question, e.reasoning, e.answer))]
+    too_long = [e.record for e, own in pairs if any(ids.truncated for ids in own)]
+    unfit = [e.record for e, own in pairs if all(ids.truncated for ids in own)]
+    cut, left_out = (too_long, []) if encoder.overlong == "cut" else ([], unfit)
+    begun = [] if encoder.overlong == "cut" else [n for n in too_long if n not in set(unfit)]
+    shortened = [e.record for e, own in pairs if any(ids.left_off for ids in own)]
+    tagged = [e.record for e in examples if any(TAG.search(text) for text in e.texts())]
+    several = [e for e in examples if e.more]
     found = identifiers.counted(split.masked or identifiers.places(examples))
     return Audit(
         records=counts(split),
@@ -74,6 +76,11 @@ def audit(split: data.Split, encoded: list[Encoded], encoder: Encoder, settings:
         overlong=encoder.overlong,
         shortened=len(shortened),
         left_out=len(left_out),
+        begun=len(begun),
+        several=len(several),
+        read_only=sum(not turn.reasoning for e in several for turn in e.turns),
+        earlier_reasoning=bool(several) and keeps_earlier_reasoning(encoder.tokenizer, encoder.contract),
+        own_systems=sum(bool(e.system) for e in examples),
         max_length=encoder.max_length,
         keeps_all=max(lengths["whole"]),
         duplicates=len(duplicates),
@@ -87,6 +94,7 @@ def audit(split: data.Split, encoded: list[Encoded], encoder: Encoder, settings:
         truncated_records=cut[:MOST_SHOWN],
         shortened_records=shortened[:MOST_SHOWN],
         left_out_records=left_out[:MOST_SHOWN],
+        begun_records=begun[:MOST_SHOWN],
         duplicate_records=duplicates[:MOST_SHOWN],
         near_duplicate_pairs=alike[:MOST_SHOWN],
         repeated={} if split.validation is None else {part: split.left_out_of(part) for part in LEFT_OUT},
@@ -102,18 +110,8 @@ def counts(split: data.Split) -> dict[str, int]:
     return {"train": train, "validation": len(split.validation), "test": held_out}
 
 
-def of_source(split: data.Split, settings: DataSettings) -> list[data.Example]:
-    """The examples of data.source, whose numbers are its own: to train on, and those that are held out of it."""
-    parts: list[tuple[Part, list[data.Example]]] = [("validation", split.validation or []), ("test", split.held_out)]
-    return [*split.train, *(e for name, part in parts if settings.part(name) is None for e in part)]
-
-
 def _lengths(tokenizer: Any, texts: list[str]) -> list[int]:
     return [len(ids) for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]]
-
-
-def _uncut(e: data.Example, encoder: Encoder) -> Encoded:
-    return replace(encoder, max_length=UNCUT).encode(e.question, e.reasoning, e.answer)
 
 
 def describe(values: list[int]) -> Lengths:
@@ -138,50 +136,6 @@ def _duplicates(examples: list[data.Example]) -> list[Duplicate]:
         for e in examples
         if (first := seen.setdefault(e.question.casefold(), e.record)) != e.record
     ]
-
-
-def tokens(settings: RunSettings, record: int | None, report: Report) -> TokenView:
-    """One record as the model sees it, by its number in the source, or the first. Raises BadInput if it is not used."""
-    split = data.load(settings.data)
-    encoder = Encoder.of(settings, models.load_tokenizer(models.resolve(settings.model, report).path))
-    examples = {e.record: e for e in of_source(split, settings.data)}
-    chosen = examples.get(record) if record is not None else split.train[0]
-    if chosen is None:
-        what, fix = f"there is no record {record} in use.", f"They go from {min(examples)} to {max(examples)}."
-        raise BadInput.of("record", what, fix)
-    return token_view(chosen, encoder).model_copy(update={"held_out": chosen not in split.train})
-
-
-def token_view(example: data.Example, encoder: Encoder) -> TokenView:
-    encoded, uncut = encoder.encode(example.question, example.reasoning, example.answer), _uncut(example, encoder)
-    ids = uncut.input_ids
-    kinds: list[Kind] = ["trained" if trained else "prompt" for trained in uncut.trained]
-    kinds[-1] = "end"
-    if encoded.left_off:  # the part of the reasoning that was taken out stands where it was
-        pairs = enumerate(zip(encoded.input_ids, ids, strict=False))
-        same = next((i for i, (one, other) in pairs if one != other), len(encoded.input_ids))
-        rest = len(encoded.input_ids) - same
-        kinds[same : len(ids) - rest] = ["cut"] * (len(ids) - rest - same)
-    elif encoded.truncated:
-        kept = encoder.max_length if encoder.overlong == "cut" else 0
-        kinds[kept:] = ["cut"] * len(kinds[kept:])
-    trained = kinds.count("trained") + kinds.count("end")
-    counts = {"prompt": kinds.count("prompt"), "trained": trained, "cut": kinds.count("cut")}
-    return TokenView(record=example.record, pieces=_pieces(encoder.tokenizer, ids, kinds), **counts)
-
-
-def _pieces(tokenizer: Any, ids: list[int], kinds: list[Kind]) -> list[tuple[str, Kind]]:
-    pieces: list[tuple[str, Kind]] = []
-    waiting: list[int] = []
-    for i, (token, kind) in enumerate(zip(ids, kinds, strict=True)):
-        waiting.append(token)
-        text = models.raw_text(tokenizer, waiting)
-        last = i + 1 == len(ids) or kinds[i + 1] != kind
-        if "\ufffd" in text and len(waiting) < 4 and not last:
-            continue  # part of a character: UTF-8 has at most four bytes
-        pieces.append((text, kind))
-        waiting = []
-    return pieces
 
 
 ON_APPLE = (
@@ -231,6 +185,11 @@ def warnings(audit: Audit, window: int | None) -> list[str]:
         f"{audit.shortened} ({numbers(audit.shortened_records)}). {whole}.": audit.shortened,
         f"Records longer than {at} that are left out{why}: "
         f"{audit.left_out} ({numbers(audit.left_out_records)}). {whole}.": audit.left_out,
+        f"Conversations whose later turns are left out, since they do not fit into {at}: "
+        f"{audit.begun} ({numbers(audit.begun_records)}). {whole}.": audit.begun,
+        audit.conversations: audit.several,
+        f"Records with a system message of their own: {audit.own_systems}. Each is learned with it; Chat and "
+        "evaluations ask without.": audit.own_systems,
         near: audit.near_duplicates,
         f"{audit.duplicates} questions occur more than once.": audit.duplicates,
         untagged: audit.untagged,
@@ -251,7 +210,7 @@ def of_own_parts(inputs: Inputs, settings: DataSettings) -> list[str]:
         if kinds := identifiers.in_words(identifiers.counted(identifiers.places(examples))):
             found.append(f"What could identify a person stands in data.{part}: {kinds}.")
     if settings.part("validation"):
-        encoded = inputs.encoded[len(split.train) :]
+        encoded = [ids for own in inputs.encoded[len(split.train) :] for ids in own]
         short, out = sum(ids.left_off > 0 for ids in encoded), sum(ids.truncated for ids in encoded)
         lost = "cut" if inputs.encoder.overlong == "cut" else "left out"
         if short or out:

@@ -11,6 +11,8 @@ from medcot.engine import lora, models
 from medcot.engine.models import LocalModel
 from medcot.engine.train.memory_plan import ModelDims
 from medcot.errors import BadInput, Problem, collected
+from medcot.prompts.chat_template import examine
+from medcot.prompts.contract import keeps_earlier_reasoning
 from medcot.prompts.encoder import Encoded, Encoder
 from medcot.runs.events import Progress, Report
 from medcot.settings import RunSettings
@@ -20,14 +22,14 @@ from medcot.settings import RunSettings
 class Inputs:
     """A run's records under its model's tokenizer, and the model's dimensions.
 
-    `encoded` belongs to the training and validation examples of the split, in this order; `train_set` and `validation`
-    are those that are used, without what data.overlong leaves out.
+    `encoded` are the sequences of each training and validation example of the split, in this order; `train_set` and
+    `validation` are those that are used, without what data.overlong leaves out.
     """
 
     split: data.Split
     local: LocalModel
     encoder: Encoder
-    encoded: list[Encoded]
+    encoded: list[list[Encoded]]
     train_set: list[Encoded]
     validation: list[Encoded]
     dims: ModelDims
@@ -50,8 +52,9 @@ class Inputs:
             encoder = Encoder.of(settings, models.load_tokenizer(local.path))
         if encoder is None:
             raise BadInput(problems)
-        train_set, validation, encoded = [], [], list[Encoded]()
+        train_set, validation, encoded = [], [], list[list[Encoded]]()
         with collected(problems):
+            require_fit([*split.train, *split.validated], encoder)
             encoded = encode([*split.train, *split.validated], encoder)
             train_set, validation = (
                 fitting(encoded[: len(split.train)], encoder),
@@ -67,14 +70,31 @@ class Inputs:
 
     @property
     def left_out(self) -> int:
-        """How many records data.overlong leaves out."""
-        return len(self.encoded) - len(self.train_set) - len(self.validation)
+        """How many sequences data.overlong leaves out."""
+        return sum(map(len, self.encoded)) - len(self.train_set) - len(self.validation)
 
 
-def encode(examples: list[data.Example], encoder: Encoder) -> list[Encoded]:
+def require_fit(examples: list[data.Example], encoder: Encoder) -> None:
+    """Raise BadInput where the prompt contract has no place for what the records hold beside questions and answers."""
+    if several := [e.record for e in examples if e.more]:
+        try:
+            keeps_earlier_reasoning(encoder.tokenizer, encoder.contract)
+        except BadInput as bad:
+            what = f"record {several[0]} has several turns, and {bad.problems[0].what}"
+            fix = "Choose another model, or give each question and answer a record of its own."
+            raise BadInput.of("prompt.style", what, fix) from None
+    if own := next((e for e in examples if e.system), None):
+        try:
+            examine(encoder.tokenizer, own.system)
+        except BadInput as bad:
+            what = f"record {own.record} has a system message, and {bad.problems[0].what}"
+            raise BadInput.of("data.system_messages", what, "Set data.system_messages=leave_out.") from None
+
+
+def encode(examples: list[data.Example], encoder: Encoder) -> list[list[Encoded]]:
     """Encode the examples. Raises BadInput if a prompt alone fills the longest sequence."""
-    encoded = [encoder.encode(e.question, e.reasoning, e.answer) for e in examples]
-    masked = [e.record for e, ids in zip(examples, encoded, strict=True) if not any(ids.trained)]
+    encoded = [encoder.sequences(e.turns, e.system) for e in examples]
+    masked = [e.record for e, own in zip(examples, encoded, strict=True) if not any(any(ids.trained) for ids in own)]
     if masked and encoder.overlong == "cut":
         what = f"at {encoder.max_length} tokens nothing of record {', '.join(map(str, masked[:10]))} is left to learn"
         what += " from: the question fills it."
@@ -82,9 +102,9 @@ def encode(examples: list[data.Example], encoder: Encoder) -> list[Encoded]:
     return encoded
 
 
-def fitting(encoded: list[Encoded], encoder: Encoder) -> list[Encoded]:
-    """Those that are used: all where what is too long is cut. Raises BadInput if none is."""
-    kept = [ids for ids in encoded if encoder.overlong == "cut" or not ids.truncated]
+def fitting(encoded: list[list[Encoded]], encoder: Encoder) -> list[Encoded]:
+    """The sequences that are used: all where what is too long is cut. Raises BadInput if none is."""
+    kept = [ids for own in encoded for ids in own if encoder.overlong == "cut" or not ids.truncated]
     if not kept:
         what = f"none of {len(encoded)} records fits into {encoder.max_length} tokens, so all would be left out."
         raise BadInput.of("training.max_length", what, "Raise training.max_length, or set data.overlong=cut.")

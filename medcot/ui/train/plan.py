@@ -12,7 +12,6 @@ from medcot import prompts
 from medcot.data import columns, identifiers, uploads
 from medcot.data.examples import Example
 from medcot.errors import BadInput, WorkerFailed
-from medcot.prompts import tags
 from medcot.runs.pace import Size
 from medcot.runs.plan import Audit, Planned, TokenView
 from medcot.settings import DataSettings, RunSettings
@@ -154,10 +153,12 @@ def preview(settings: RunSettings, told: Preview) -> str:
 
 def _conversation(settings: RunSettings, example: Example, is_open: bool) -> str:
     style = prompts.STYLES[settings.prompt.style]
-    turns = [(style.heading, "user", style.shown(example.question))]
-    if settings.prompt.system:
-        turns.insert(0, ("System", "system", settings.prompt.system))
-    turns.append(("Assistant", "assistant", tags.completion_text(example.reasoning, example.answer)))
+    system = example.system or settings.prompt.system
+    turns = [("System", "system", system)] if system else []
+    for turn in example.turns:
+        turns.append((style.heading, "user", style.shown(turn.question)))
+        who = "Assistant" if turn.reasoning else "Assistant (read, not learned)"
+        turns.append((who, "assistant", turn.output))
     said = "".join(
         f'<div class="mc-turn mc-turn-{role}"><b>{who}</b><div class="mc-text">{c.text(text)}</div></div>'
         for who, role, text in turns

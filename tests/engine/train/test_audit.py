@@ -1,6 +1,8 @@
 """The audit under a real tokenizer: lengths, what is cut, what is there twice, and one record token by token."""
 
 import json
+import shutil
+from itertools import groupby
 
 import pytest
 
@@ -104,7 +106,7 @@ def test_a_question_that_two_others_repeat_is_one(settings_for):
 def test_the_token_view_is_the_encoded_record_with_its_end_token(settings_for, tiny_model):
     from transformers import AutoTokenizer
 
-    from medcot.engine.train.audit import tokens
+    from medcot.engine.train.token_view import tokens
     from medcot.prompts import tags
 
     rows = make_records(8)
@@ -120,13 +122,89 @@ def test_the_token_view_is_the_encoded_record_with_its_end_token(settings_for, t
 
 
 def test_what_max_length_cuts_is_marked(settings_for):
-    from medcot.engine.train.audit import tokens
+    from medcot.engine.train.token_view import tokens
 
     whole = tokens(settings_for(make_records(8)), None, silent)
     total = whole.prompt + whole.trained
     shown = tokens(settings_for(make_records(8), max_length=total - 5), None, silent)
     assert shown.cut == 5
     assert shown.pieces[-1] == ("<|im_end|>", "cut")
+
+
+def conversation(i, turns=2, system="Be brief.", thought="Think of sign {}."):
+    said = [
+        turn
+        for n in range(turns)
+        for turn in (
+            {"role": "user", "content": f"Case {i}, part {n}?"},
+            {"role": "assistant", "content": f"<think>{thought.format(n)}</think>Sign {n} of case {i}."},
+        )
+    ]
+    return {"messages": [{"role": "system", "content": system}, *said]}
+
+
+def fitted(settings):
+    from medcot.workers import preflight
+
+    return preflight.check(settings)[0]
+
+
+def test_conversations_are_planned_and_shown_with_every_turn_that_is_learned(settings_for):
+    from medcot.engine.train.token_view import tokens
+
+    rows = [conversation(i, system=f"Rule {i % 2}.") for i in range(8)]
+    rows[6]["messages"][2]["content"] = "No reasoning here."
+    settings = fitted(settings_for(rows).replacing("data", empty_records="skip"))
+    found = planned(settings)
+    assert (found.audit.several, found.audit.read_only, found.audit.own_systems) == (8, 1, 8)
+    assert found.audit.earlier_reasoning, "the tiny model's template shows answers whole"
+    (note,) = [problem for problem in found.problems if problem.startswith("Conversations of several turns: 8.")]
+    assert "shows with their reasoning, as in Chat. Turns without reasoning, which are read and not learned: 1." in note
+    shown = tokens(settings, 6, silent)
+    parts = ["".join(t for t, _ in group) for _, group in groupby(shown.pieces, key=lambda piece: piece[1])]
+    assert [kind for kind, _ in groupby(shown.pieces, key=lambda piece: piece[1])] == [
+        *("prompt", "trained", "end", "prompt", "trained", "end")
+    ]
+    assert "Rule 1." in parts[0]
+    assert "Sign 0 of case 5." in parts[1]
+    assert "Case 5, part 1?" in parts[3]
+    assert "Sign 1 of case 5." in parts[4]
+
+
+def test_the_first_turns_of_a_long_conversation_are_learned_and_the_later_ones_counted(settings_for):
+    rows = [conversation(i, turns=6 if i == 5 else 1) for i in range(8)]
+    settings = fitted(settings_for(rows, overlong="shorten", max_length=160))
+    found = planned(settings)
+    assert (found.audit.begun, found.audit.begun_records, found.audit.left_out) == (1, [6], 0)
+    assert any("whose later turns are left out" in problem for problem in found.problems)
+
+
+def test_a_template_that_refuses_follow_ups_or_system_messages_is_told_by_the_record(
+    settings_for, tmp_path, tiny_model
+):
+    from transformers import AutoTokenizer
+
+    model = tmp_path / "model"
+    shutil.copytree(tiny_model, model)
+
+    def refusals(condition, *rows):
+        tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+        tokenizer.chat_template = f"{{% if {condition} %}}{{{{ raise_exception('no') }}}}{{% endif %}}" + str(
+            tokenizer.chat_template
+        )
+        tokenizer.save_pretrained(model)
+        with pytest.raises(BadInput) as refused:
+            planned(fitted(settings_for(list(rows)).replacing("model", id=str(model))))
+        return [str(problem) for problem in refused.value.problems]
+
+    (told,) = refusals("messages|length > 3", *(conversation(i, turns=1 + (i == 5)) for i in range(8)))
+    assert told.startswith("prompt.style: record 6 has several turns, and this model's chat template refuses")
+    (told,) = refusals("messages[0].role == 'system'", *(conversation(i, 1, f"Rule {i}.") for i in range(8)))
+    assert told.startswith(
+        "data.system_messages: record 5 has a system message, and this model's chat template refuses"
+    )
+    (told,) = refusals("messages[0].role == 'system'", *(conversation(i, 1) for i in range(8)))
+    assert "data.system_messages=leave_out" in told
 
 
 THINKING = "Think of it first. " * 20
@@ -142,7 +220,7 @@ def long_rows() -> list[dict]:
 
 
 def test_a_long_reasoning_ends_at_an_earlier_sentence_and_what_still_does_not_fit_is_left_out(settings_for):
-    from medcot.engine.train.audit import tokens
+    from medcot.engine.train.token_view import tokens
 
     found = planned(settings_for(long_rows(), overlong="shorten", max_length=110))
     audit = found.audit
@@ -174,7 +252,7 @@ def test_where_nothing_would_be_left_the_length_is_refused(settings_for):
 
 
 def test_a_record_that_is_not_in_use_is_refused_with_those_that_are(settings_for):
-    from medcot.engine.train.audit import tokens
+    from medcot.engine.train.token_view import tokens
 
     with pytest.raises(BadInput) as refused:
         tokens(settings_for(make_records(8)), 9, silent)
