@@ -346,7 +346,7 @@ def test_a_blinded_comparison_is_told_judged_kept_counted_and_exported(chat, run
     switch.check()
     type_and_ask(page, SAMPLE_QUESTIONS[2][1])
     done(page)
-    heads = [page.locator(f"#panel-{side} h3") for side in ("left", "right")]
+    heads = [page.locator(f"#panel-{side} h2") for side in ("left", "right")]
     assert [h.inner_text().strip() for h in heads] == ["A", "B"]
     expect(page.get_by_text("Format:")).to_have_count(0)
     assert not file.exists(), "nothing is kept before it is saved"

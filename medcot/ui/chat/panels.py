@@ -32,7 +32,7 @@ class Panel:
             self.head = c.block(heading(arm, side, False))
             with gr.Accordion("Reasoning", open=True, elem_id=f"{side}-fold") as self.fold:
                 self.reasoning = c.block(c.passage("", UNASKED), elem_id=f"{side}-reasoning")
-            c.block("<h4>Answer</h4>")
+            c.block('<h3 class="mc-minor">Answer</h3>')
             self.answer = c.block(answer("", UNASKED), elem_id=f"{side}-answer", elem_classes="mc-answer")
             self.ending = c.block(elem_id=f"{side}-ending")
             with gr.Row(elem_classes="mc-copy-row"):
@@ -71,7 +71,7 @@ def heading(arm: str, side: str, blinded: bool, state: str = "") -> str:
     """The panel's title: the arm, or a letter if it is blinded; and what it is doing."""
     title, what = (LETTERS[side], "") if blinded else TITLES[arm]
     look = "blind" if blinded else arm
-    name = f'<h3 class="mc-head-{look}">{title} <span class="mc-soft">{what}</span></h3>'
+    name = f'<h2 class="mc-head-{look}">{title} <span class="mc-soft">{what}</span></h2>'
     return f'<div class="mc-title">{name}<span class="mc-state">{state}</span></div>' if state else name
 
 

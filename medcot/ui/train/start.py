@@ -81,7 +81,7 @@ class Start:
         with gr.Row(elem_classes="mc-actions mc-bottom"):
             self.begin = gr.Button(self.clock.words(compose(recipe)), variant="primary", elem_id="start")
             self.check = gr.Button("Check data and plan", elem_id="check")
-        c.block("<h4>The same on the command line</h4>")
+        c.block('<h3 class="mc-minor">The same on the command line</h3>')
         line, _ = form.command([component.value for component in form.components], page.runs_dir)
         self.command = c.block(c.command(line), elem_id="command")
         with gr.Row(elem_classes="mc-actions"):
