@@ -36,7 +36,8 @@ MOST_BYTES = 1_000_000  # of a request that is no upload
 AROUND_FILES = 2**20  # bytes of an upload that are not its files'
 # Gradio's own preview calls the page Gradio wherever a link to it is shown.
 PREVIEW = re.compile(rb'<meta\s+(property="og:|name="twitter:)[^>]*>\s*')
-OWN_PREVIEW = from_file("preview.html").encode()
+# The script has to stand before Gradio's own, which `head` does not.
+OWN_HEAD = (from_file("preview.html") + f"<script>{from_file('clock.js')}</script>").encode()
 
 
 def names_of(host: str, further: Iterable[str] = ()) -> frozenset[str]:
@@ -188,7 +189,7 @@ def previewed(app: ASGIApp) -> ASGIApp:
         start, *parts = sent
         body = b"".join(part.get("body", b"") for part in parts)
         head, found, rest = PREVIEW.sub(b"", body).partition(b"</head>")
-        body = head + OWN_PREVIEW + found + rest if found else body
+        body = head + OWN_HEAD + found + rest if found else body
         if scope["method"] != "HEAD":
             MutableHeaders(scope=start)["Content-Length"] = str(len(body))
         await send(start)
