@@ -16,6 +16,7 @@ from medcot.settings.names import is_folder, is_hub_name, located
 CONNECT_SECONDS = 4.0
 # Where a problem with it lies. A benchmark is a data set too.
 WHERE = {"model": "model.id", "data set": "data.source", "adapter": "adapter", "benchmark": "--questions"}
+WHERE |= {"backup": "training.backup", "run": "--resume"}
 NOT_THE_HUB = "If this network has a sign-in page, sign in with a browser; else check the proxy and HF_ENDPOINT."
 NO_SAFETENSORS = "has no safetensors weights, and nothing else is loaded."
 # No pickles: weights come as safetensors or not at all.
@@ -103,6 +104,26 @@ def _info(kind: str, name: str, revision: str | None) -> Any:
         if info.gated:  # anybody may read its description, and only those who accepted its terms its files
             HfApi().auth_check(name, repo_type=repo_type)
     return info
+
+
+def repository(kind: str, name: str) -> Any | None:
+    """What the Hub says of a repository, its files with their sizes; None if this account sees none of that name."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import RepositoryNotFoundError
+
+    with _in_words(kind, name, None):
+        try:
+            return HfApi(endpoint=endpoint()).model_info(name, files_metadata=True, timeout=10)
+        except RepositoryNotFoundError:
+            return None
+
+
+def fetch(kind: str, name: str, revision: str, files: list[str], folder: Path) -> None:
+    """Download the named files of a repository into a folder. Raises BadInput where they cannot be had."""
+    from huggingface_hub import HfApi
+
+    with _in_words(kind, name, revision):
+        HfApi(endpoint=endpoint()).snapshot_download(name, revision=revision, allow_patterns=files, local_dir=folder)
 
 
 def _files(info: Any) -> set[str]:

@@ -11,6 +11,7 @@ from medcot.errors import BadInput
 
 if TYPE_CHECKING:
     from medcot.runs.run import Run
+    from medcot.runs.store import RunStore
 
 
 def quickstart(
@@ -90,10 +91,14 @@ def train(
     overrides: o.Set = None,
     processes: o.Processes = None,
     runs_dir: o.RunsDir = o.DEFAULT_RUNS,
-    resume: Annotated[str | None, Option(metavar="RUN", help="Go on with a stopped or interrupted run.")] = None,
+    resume: Annotated[
+        str | None,
+        Option(metavar="RUN", help="Go on with a stopped or interrupted run; OWNER/NAME: with a backup."),
+    ] = None,
     as_json: o.AsJson = False,
 ) -> None:
     """Train an adapter. Ctrl-C stops it after the step under way and saves a checkpoint."""
+    from medcot.adapters.backup import is_backup
     from medcot.cli import display
     from medcot.runs.job_dir import command
     from medcot.settings.recipes import compose
@@ -105,7 +110,7 @@ def train(
         if recipe or config or pairs:
             what = "goes on with the run's own settings; --recipe, --config, --set and --processes change them."
             raise BadInput.of("--resume", what, "Leave them out, or start a new run.")
-        run = store.get(resume)
+        run = restored(store, resume) if is_backup(resume) else store.get(resume)
         jobs.resume_training(run)
     else:
         with display.working("Checking settings, model and data"):
@@ -119,6 +124,19 @@ def train(
         return
     o.echo(f"finished {run.id}: {_losses(run)}\nadapter  {run.adapter_dir}")
     o.echo(f"next     {command(f'evaluate {run.id}', runs_dir)}")
+
+
+def restored(store: "RunStore", repo: str) -> "Run":
+    """The run of a backup, fetched. Raises BadInput if it cannot be had, or could not go on here."""
+    from medcot.adapters.backup import restore
+    from medcot.cli import display
+    from medcot.workers import preflight
+
+    with display.working(f"Fetching the backup {repo}") as say:
+        run = restore(store, repo)
+        say("Checking settings, model and data")
+        preflight.check(run.settings(), run_id=run.id)
+    return run
 
 
 def _losses(run: "Run") -> str:

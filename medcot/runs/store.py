@@ -50,8 +50,12 @@ class RunStore:
 
         return self._make(settings, fill)
 
-    def _make(self, settings: RunSettings, fill: Callable[[Path], None]) -> Run:
-        run_id = new_id(settings.name or settings.recipe)
+    def put_back(self, run_id: str, settings: RunSettings, fill: Callable[[Path], None]) -> Run:
+        """A run under the id that it had elsewhere; `fill` is given the folder that becomes its own."""
+        return self._make(settings, fill, run_id)
+
+    def _make(self, settings: RunSettings, fill: Callable[[Path], None], known_as: str = "") -> Run:
+        run_id = known_as or new_id(settings.name or settings.recipe)
         other = "Choose another folder: --runs-dir DIR"
         with disk_in_words("--runs-dir", f"{self.root} cannot be written", other, page=START_ELSEWHERE):
             self.root.mkdir(parents=True, exist_ok=True)

@@ -19,7 +19,7 @@ from medcot.settings.inputs import (
     Tokens,
     setting,
 )
-from medcot.settings.names import NAME_LENGTH, STARTER, plain_name
+from medcot.settings.names import HUB_NAME, NAME_LENGTH, STARTER, plain_name
 
 LINEAR_LAYERS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 ALL_LINEAR = "all-linear"  # PEFT's word
@@ -115,6 +115,14 @@ class TrainingSettings(Section):
         "End the training after this many validations without a lower loss; 0 or none: after the last step.",
         ge=0,
         le=10_000,
+    )
+    backup: str | None = setting(
+        None,
+        "Backup",
+        "A private repository on the Hub (OWNER/NAME): each kept checkpoint and the run's records are pushed there in "
+        "the background, and `medcot train --resume OWNER/NAME` goes on from them on another machine.",
+        max_length=200,
+        pattern=f"^{HUB_NAME.pattern}$",
     )
     seed: Seed = setting(42, "Seed", "Of the adapter and the order of records.")
 

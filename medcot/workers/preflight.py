@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from medcot import hub, machine
+from medcot.adapters import backup
 from medcot.adapters.base import check_base, local_folder, quantized
 from medcot.data import columns
 from medcot.errors import BadInput, Problem, collected
@@ -46,8 +47,11 @@ def prepare(compose: Callable[[], RunSettings]) -> tuple[RunSettings, Preview]:
     return check(settings)
 
 
-def check(settings: RunSettings, *, whole: bool = False) -> tuple[RunSettings, Preview]:
-    """Pin revisions and check the data; `whole` holds out every record. Raises BadInput with all problems."""
+def check(settings: RunSettings, *, whole: bool = False, run_id: str | None = None) -> tuple[RunSettings, Preview]:
+    """Pin revisions and check the data; `whole` holds out every record, `run_id` names a run that goes on.
+
+    Raises BadInput with all problems.
+    """
     problems = device_problems(settings)
     model, records, preview = settings.model, settings.data, None
     if whole or settings.prompt.system or settings.prompt.style not in STYLES_WITH_SYSTEM:
@@ -61,6 +65,9 @@ def check(settings: RunSettings, *, whole: bool = False) -> tuple[RunSettings, P
     folder = None if whole else local_folder(model)  # nothing is trained where every record is held out
     if folder and (unusable := quantized(folder)):
         problems.append(unusable)
+    if hub_answers and settings.training.backup:
+        with collected(problems):
+            check_backup(settings.training.backup, run_id)
     if hub_answers or is_local_data(records.source):
         with collected(problems):
             records, preview = check_data(records, whole=whole)
@@ -79,6 +86,17 @@ def check(settings: RunSettings, *, whole: bool = False) -> tuple[RunSettings, P
         settings = settings.replacing("prompt", system=preview.system)
         settings = settings.replacing("data", system_messages="leave_out")
     return settings, preview
+
+
+def check_backup(repo: str, run_id: str | None) -> None:
+    """Raise BadInput where a run cannot be backed up there. A token given to its worker alone is not known here."""
+    from huggingface_hub import get_token
+
+    if hub.is_offline():
+        raise BadInput.of("training.backup", "HF_HUB_OFFLINE is set, so nothing can be pushed.", "Unset one of them.")
+    if get_token():
+        hub.require_hub("training.backup")
+        backup.require_free(repo, run_id)
 
 
 def check_data(records: DataSettings, *, whole: bool = False) -> tuple[DataSettings, Preview]:

@@ -61,6 +61,7 @@ BOUNDS = {
     "training.keep": (["newest", "best"], ["last"]),
     "training.patience": ([0, 10_000, None], [-1, 10_001]),
     "training.keep_checkpoints": ([1, 100], [0, 101]),
+    "training.backup": (["ada/run-1", None], ["ada", "ada/b/c", "/tmp/x", "../x"]),
     "training.seed": ([0, LARGEST_SEED], [-1, LARGEST_SEED + 1]),
     "evaluation.records": ([1, None], [0]),
     "evaluation.max_new_tokens": ([1, 32_768], [0, 32_769]),

@@ -7,7 +7,7 @@ from medcot.errors import BadInput, Problem
 from medcot.settings import RunSettings
 from medcot.ui.train.cards import Clock
 from medcot.ui.train.open_run import OpenRun, Parts
-from medcot.ui.train.start import Start
+from medcot.ui.train.start import Start, require_own_token
 from medcot.workers import jobs
 from tests.fakes import write_run
 
@@ -37,6 +37,15 @@ def test_a_refused_continue_leaves_the_typed_keys(page, start, monkeypatch):
     view = start.resume(run.id, "wandb", "")
     assert "no." in view[start.run.problems]
     assert not view.keys() & set(start.keys)
+
+
+def test_on_a_space_a_backup_goes_by_a_typed_token_alone(monkeypatch):
+    settings = RunSettings().replacing("training", backup="ada/run-1")
+    require_own_token(settings, {})
+    monkeypatch.setenv("SPACE_ID", "ada/space")
+    require_own_token(settings, {"HF_TOKEN": "hf_mine"})
+    with pytest.raises(BadInput, match="needs a token of yours"):
+        require_own_token(settings, {})
 
 
 def test_the_cards_are_made_once_for_all_tabs_until_something_has_moved(page):

@@ -20,12 +20,13 @@ from medcot.settings import RunSettings
 
 MANIFEST = "manifest.json"
 TRAINER_STATE = "trainer_state.json"
+ARGUMENTS = "training_args.bin"  # a pickle of the Trainer's, which nothing reads again
 REQUIRED = (WEIGHTS, "optimizer.pt", "scheduler.pt", TRAINER_STATE)
 # How often a run reports, validates or saves, and which step it keeps, does not change a step's weights.
 NOT_SHAPING = {
     "training": {
         *("log_steps", "validate_steps", "save_steps", "keep_checkpoints", "sample_tokens", "sample_base"),
-        *("keep", "patience"),
+        *("keep", "patience", "backup"),
     }
 }
 
@@ -107,6 +108,7 @@ def save(written: Path, target: Path, manifest: Manifest, *, most: int, best: in
     The newest `most` are kept, and that of the step `best`, as long as it may become the adapter. Checkpoints of later
     steps go too: they were skipped when the run went on from an earlier one.
     """
+    (written / ARGUMENTS).unlink(missing_ok=True)
     files = {p.name: sha256_of(p) for p in sorted(written.iterdir()) if p.is_file()}
     for name in files:
         _to_disk(written / name)

@@ -18,6 +18,7 @@ from medcot.engine.backends import Backend
 from medcot.engine.models import device_type
 from medcot.engine.outcome import StopSignal
 from medcot.engine.train import checkpoints, memory_plan
+from medcot.engine.train.backup import Backup, backed_up
 from medcot.engine.train.callbacks import SAMPLES, Observer
 from medcot.engine.train.checkpoints import Checkpoint, Manifest
 from medcot.engine.train.choice import Choice, history_of
@@ -46,7 +47,11 @@ def train(run: Run, settings: RunSettings, backend: Backend, report: Report, sto
     OutOfMemory if one sequence alone does not fit. In a job of several processes each of them calls this, and rank 0
     writes the run directory.
     """
-    prepared = Prepared(run, settings, backend, report)
+    with backed_up(run, settings, report) as backup:
+        return _trained(Prepared(run, settings, backend, report, backup), run, report, stop)
+
+
+def _trained(prepared: "Prepared", run: Run, report: Report, stop: StopSignal) -> int | None:
     resume_from = newest_whole(run, prepared.manifest, report)
     with emptied(run.checkpoints_dir / ".writing") as workspace:
         trainer = prepared.trainer(workspace, stop, resume_from)
@@ -82,8 +87,8 @@ def emptied(workspace: Path) -> Iterator[Path]:
 class Prepared:
     """A run ready to train: its encoded records, its model with a fresh adapter, and its batching plan."""
 
-    def __init__(self, run: Run, settings: RunSettings, backend: Backend, report: Report):
-        self.run, self.backend, self.report = run, backend, report
+    def __init__(self, run: Run, settings: RunSettings, backend: Backend, report: Report, backup: Backup | None):
+        self.run, self.backend, self.report, self.backup = run, backend, report, backup
         inputs = Inputs.of(settings, report)
         self.split, self.encoder = inputs.split, inputs.encoder
         self.train_set, self.validation, self.left_out = inputs.train_set, inputs.validation, inputs.left_out
@@ -138,7 +143,10 @@ class Prepared:
         def save_checkpoint(written: Path) -> Path:
             now = self.manifest.model_copy(update={"micro_batch": trainer.micro_batch})
             best = self.choice.best(trainer.state.log_history)
-            return checkpoints.save(written, self.run.checkpoints_dir, now, most=t.keep_checkpoints, best=best).path
+            kept = checkpoints.save(written, self.run.checkpoints_dir, now, most=t.keep_checkpoints, best=best)
+            if self.backup:
+                self.backup.take()
+            return kept.path
 
         def on_validation() -> None:
             step, cached = trainer.state.global_step, self.backend.caches_in_training

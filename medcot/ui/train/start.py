@@ -1,6 +1,6 @@
 """A new run: its form, files to and from it, keys, Start, and the command that does the same."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -12,11 +12,11 @@ from medcot.data.uploads import FOLDER
 from medcot.errors import BadInput, Problem
 from medcot.runs.job_dir import ALIVE
 from medcot.runs.pace import Size
-from medcot.settings import DATA_SUFFIXES, PACKED, STARTER, DataSettings, recipes
+from medcot.settings import DATA_SUFFIXES, PACKED, STARTER, DataSettings, RunSettings, recipes
 from medcot.settings.recipes import changed_settings, compose
 from medcot.ui import components as c
 from medcot.ui.form import Form
-from medcot.ui.guard import login_of, may_act, refusal, visitor_may
+from medcot.ui.guard import login_of, may_act, on_space, refusal, visitor_may
 from medcot.ui.page import LATEST, QUIET, UNCHANGED, Page, Update, Updates
 from medcot.ui.train.cards import Clock, hindrance, off
 from medcot.ui.train.open_run import OpenRun, Parts
@@ -224,6 +224,7 @@ class Start:
                 notes = [TEXTS["again"]]
             else:
                 settings, told = preflight.prepare(lambda: self.form.settings(filled))
+                require_own_token(settings, secrets(typed))
                 run = jobs.start_training(self.page.store, settings, secrets(typed))
                 notes, last = told.warnings, Started(run.id, filled)
         except BadInput as bad:
@@ -241,6 +242,13 @@ class Start:
         """Continue the open run with the typed keys, whose fields are emptied once they are handed on."""
         done = self.run.act(run_id, partial(jobs.resume_training, secrets=secrets(typed)))
         return done if done[self.run.problems] else done | dict.fromkeys(self.keys, "")
+
+
+def require_own_token(settings: RunSettings, typed: Mapping[str, str]) -> None:
+    """Raise BadInput on a Space for a backup without a typed token: its own is its owner's, whoever is let in here."""
+    if settings.training.backup and on_space() and "HF_TOKEN" not in typed:
+        what = "needs a token of yours on a Space."
+        raise BadInput.of("training.backup", what, "Type it under Keys for this run only.")
 
 
 def file_button(label: str, types: list[str], name: str) -> gr.UploadButton:
