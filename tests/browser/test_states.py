@@ -101,7 +101,7 @@ def test_a_queued_run_says_that_it_waits(serve, open_page, runs_dir, monkeypatch
 
 def test_each_checkbox_of_the_form_has_its_whole_label_and_help(serve, open_page, runs_dir):
     page = open_page(serve(runs_dir, FakeClient()))
-    for title in ("Settings", "Training", "Evaluation", "Trackers"):
+    for title in ("Settings", "LoRA", "Training", "Evaluation"):
         page.get_by_role("button", name=re.compile(f"^{re.escape(title)}")).first.click()  # not "Start training"
     boxes = page.locator(".mc-fields .block:has([type=checkbox])")
     expect(boxes).to_have_count(5)
