@@ -7,7 +7,6 @@ asks what a record of another asks, word for word or nearly: the test data stays
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from dataclasses import astuple, dataclass, field, replace
 from typing import Literal
 
@@ -97,7 +96,7 @@ def _load(settings: DataSettings, whole: bool, fit: bool) -> tuple[DataSettings,
     for part in PARTS if settings.is_in_parts and not whole else ():
         with collected(problems):
             if (source := settings.part(part)) is not None:
-                own[part] = _read_part(part, source, notes)
+                own[part] = _read_part(part, source, source.split != settings.split, notes)
     if problems:
         raise BadInput(problems)
     kept = {e.record for e in examples}
@@ -106,8 +105,11 @@ def _load(settings: DataSettings, whole: bool, fit: bool) -> tuple[DataSettings,
     return settings, replace(split, skipped=skipped, unused=columns.unused(rows, settings), masked=masked)
 
 
-def _read_part(part: Part, source: DataSettings, notes: list[str]) -> list[Example]:
-    """A part's own records, checked; what is measured needs no reasoning. Raises BadInput that names the part."""
+def _read_part(part: Part, source: DataSettings, is_split: bool, notes: list[str]) -> list[Example]:
+    """A part's own records, checked; what is measured needs no reasoning. Raises BadInput that names the part.
+
+    `is_split`: it is written as a split of data.source.
+    """
     name = f"data.{part}"
     try:
         rows = read_records(source)
@@ -115,7 +117,7 @@ def _read_part(part: Part, source: DataSettings, notes: list[str]) -> list[Examp
         checked = check(rows, fitted, measured=part == "test")
         examples, masked = identifiers.handled(checked, fitted)
     except BadInput as bad:
-        raise BadInput([_of_part(problem, name) for problem in bad.problems]) from None
+        raise BadInput([_of_part(problem, name, is_split) for problem in bad.problems]) from None
     there = columns.known(rows)
     for column in [c for p, c in columns.named(source).items() if p not in columns.PARTS and c not in there]:
         notes.append(f"{name} has no column {column!r}, so none is read there.")
@@ -137,13 +139,15 @@ def _fitted(source: DataSettings, rows: list[tuple[int, object]]) -> DataSetting
     return columns.fitted(source.model_copy(update=usual), rows)
 
 
-def _of_part(problem: Problem, name: str) -> Problem:
+def _of_part(problem: Problem, name: str, is_split: bool) -> Problem:
     """A problem of a part's records, put under the part's own setting; those of single records name their file."""
     fix = problem.fix
     if problem.where.endswith("_column"):
         fix = FIX_COLUMNS
+    elif "data.split" in fix and problem.where == "data.source":
+        fix = FIX_SPLIT
     elif "data.split" in fix:
-        fix = FIX_SPLIT if problem.where == "data.source" else FIX_LISTS
+        fix = fix.replace("data.split", name) if is_split else FIX_LISTS
     where = name if problem.where.startswith("data.") else problem.where
     return replace(problem, where=where, fix=fix, page=None)
 
@@ -197,20 +201,18 @@ def _apart(train: list[Example], validation: list[Example], test: list[Example],
 def _repeated(
     part: Literal["train", "validation"], examples: list[Example], others: Mapping[Part, list[Example]]
 ) -> Iterable[Repeated]:
-    """The examples that ask what one of the others asks, each with the one that it is nearest to."""
+    """The examples that ask, in any turn, what one of the others asks first, each with the one that is nearest."""
     asked = [(name, e) for name, found in others.items() for e in found]
+    said = [(place, turn.question) for place, e in enumerate(examples) for turn in e.turns]
     nearest = dict[int, tuple[int, bool]]()
-    pairs = repeats([e.question for e in examples], [[e.question] for _, e in asked])
+    pairs = repeats([text for _, text in said], [[e.question] for _, e in asked])
     for pair in sorted(pairs, key=lambda pair: (pair.exact, pair.similarity)):
-        nearest[pair.other] = pair.asked, pair.exact
-    same = {e.question: place for place, (_, e) in enumerate(asked)}  # also where a question has no words
-    for place, example in enumerate(examples):
-        with suppress(KeyError):
-            nearest[place] = same[example.question], True
-        if place in nearest:
-            number, exact = nearest[place]
-            name, other = asked[number]
-            yield Repeated(part, example.record, example.question, name, other.record, exact)
+        nearest[said[pair.other][0]] = pair.asked, pair.exact
+    same = {e.question: number for number, (_, e) in enumerate(asked)}  # also where a question has no words
+    nearest |= {place: (same[text], True) for place, text in said if text in same}
+    for place, (number, exact) in sorted(nearest.items()):
+        (name, other), example = asked[number], examples[place]
+        yield Repeated(part, example.record, example.question, name, other.record, exact)
 
 
 def _fingerprint(train: list[Example], held_out: list[Example], validation: list[Example] | None = None) -> str:

@@ -19,7 +19,7 @@ from medcot.runs import liveness
 from medcot.runs.events import Finished, PlanMade, Started, Step, Validation
 from medcot.runs.run import Evaluation, Run
 from medcot.runs.snapshot import Listed
-from medcot.settings import STARTER, DataSettings, RunSettings
+from medcot.settings import PARTS, STARTER, DataSettings, RunSettings
 
 STARTER_TOKENS = 181  # of a record, mean under the starter model's tokenizer
 REFERENCE_CORES = 2
@@ -183,8 +183,8 @@ def _measures_records(evaluation: Evaluation) -> bool:
 
 
 def starter_size(settings: RunSettings) -> Size | None:
-    """The size of the embedded records; None for other data."""
-    if settings.data.source != STARTER or settings.model.id != STARTER:
+    """The size of the embedded records; None for other data, whose files are read in a process of their own alone."""
+    if settings.data.source != STARTER or settings.model.id != STARTER or any(map(settings.data.part, PARTS)):
         return None
     return Size(_starter_records(settings.data), STARTER_TOKENS)
 

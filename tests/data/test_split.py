@@ -64,6 +64,10 @@ def test_a_file_or_a_list_of_the_same_file_is_a_part_and_another_order_is_anothe
     assert [e.question.split()[0] for e in (*split.validated, *split.held_out)] == ["Dev"] * 2 + ["Other"] * 3
     swapped = parts(tmp_path / "all.json", validation=str(test), test="dev")
     assert split.fingerprint != swapped.fingerprint
+    found = problems_of(tmp_path / "all.json", validation="devel", test=str(tmp_path / "all.json"))
+    assert found["all.json"].endswith("Choose one: --set data.validation=train")
+    (tmp_path / "two.json").write_text(json.dumps({"a": others(2), "b": others(2)}), encoding="utf-8")
+    assert "a file of their own" in problems_of(test, validation=str(tmp_path / "two.json"))["two.json"]
 
 
 def test_what_repeats_another_part_is_left_out_counted_and_said_and_the_test_data_stays_whole(tmp_path):
@@ -80,6 +84,20 @@ def test_what_repeats_another_part_is_left_out_counted_and_said_and_the_test_dat
     told = [(r.part, r.record, r.of, r.same_as) for r in split.repeated]
     assert told == [("validation", 3, "test", 1), ("train", 3, "test", 2), ("train", 5, "validation", 1)]
     assert [note.rpartition(": ")[2] for note in split.notes] == ["2 (records 3, 5).", "1 (record 3)."]
+
+
+def test_a_later_turn_of_a_training_record_repeats_a_test_question_too(tmp_path):
+    test = others(2)
+    answers = [{"role": "assistant", "content": f"<think>Think of {i}.</think>It is {i}."} for i in range(3)]
+    texts = ("What is it?", "And then?", "Who is it?", test[1]["Question"])
+    asked = [{"role": "user", "content": text} for text in texts]
+    turns = [((0, 0), (1, 1)), ((2, 0), (3, 1)), ((1, 2),)]
+    rows = [{"messages": [said for q, a in row for said in (asked[q], answers[a])]} for row in turns]
+    path = write(tmp_path, rows)
+    settings = DataSettings(source=str(path), test=str(write(tmp_path, test, "test.jsonl")), held_out=1)
+    _, split = data.load_fitted(settings)
+    assert numbers(split) == ([3], [1], [1, 2])
+    assert [(r.record, r.same_as) for r in split.repeated] == [(2, 2)]
 
 
 def test_parts_that_leave_nothing_are_refused(tmp_path):

@@ -70,6 +70,11 @@ def test_where_the_size_of_the_data_is_not_known_nothing_is_said(runs_dir):
     found = pace.training(settings, store.look().runs, TWO_CORES, Size(records=200, tokens=50))
     assert round(found.seconds) == 20 + 100 + 80
     assert pace.training(compose("llama-3.2-3b-medical-cot"), store.look().runs, TWO_CORES) is None
+    own = compose("starter", None, ["data.validation=mine.jsonl"])
+    assert pace.starter_size(own) is None, "a file is read in a process of its own alone"
+    assert pace.training(own, store.look().runs, TWO_CORES, Size(records=200, tokens=50)) is None
+    found = pace.training(own, store.look().runs, TWO_CORES, Size(records=200, tokens=50, validated=12))
+    assert round(found.seconds) == 20 + 100 + 40
 
 
 def test_a_run_that_was_continued_or_says_too_little_is_no_measure(runs_dir):
