@@ -25,6 +25,7 @@ from medcot.settings import (
     is_local_model,
 )
 from medcot.settings.recipes import changed_settings
+from medcot.settings.sources import Source
 
 CLAIM = re.compile(r"\b(improv\w*|outperform\w*|superior|better|beats?|more accurate)\b", re.IGNORECASE)
 DENIED = re.compile(r"(?:\b(?:not|no|never|nor|neither|without|cannot)|n['’]t)\b[^.!?]{0,40}$", re.IGNORECASE)
@@ -120,7 +121,8 @@ def _front_matter(settings: RunSettings, summary: Summary | None, title: str) ->
     data = ModelCardData(
         base_model=base_name(model) if on_hub else None,
         base_model_relation="adapter" if on_hub else None,
-        datasets=None if is_local_data(source) else [source],
+        datasets=[name for name in (source, *(one.source for one in settings.data.more)) if not is_local_data(name)]
+        or None,
         eval_results=results,
         model_name=title,
         library_name="peft",
@@ -138,7 +140,8 @@ def public_settings(settings: RunSettings) -> RunSettings:
     for part in PARTS:
         if (own := settings.data.part(part)) and own.source != settings.data.source and is_local_data(own.source):
             data = data.model_copy(update={part: source_name(own.source)})
-    model = settings.model.model_copy(update=local)
+    more = tuple(one.model_copy(update={"source": source_name(one.source)}) for one in data.more)
+    model, data = settings.model.model_copy(update=local), data.model_copy(update={"more": more})
     return settings.model_copy(update={"model": model, "data": data, "name": None})
 
 
@@ -192,7 +195,7 @@ def base_licence(model: ModelSettings) -> str:
     return "that of the base; look at its page before you pass this on"
 
 
-def data_licence(data: DataSettings) -> str:
+def data_licence(data: Source) -> str:
     """The data's licence in words, as far as this project knows it."""
     return DATA_LICENCES.get(data.source, "not known to medcot; look at the source before you pass this on")
 

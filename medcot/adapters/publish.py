@@ -157,7 +157,7 @@ def _leaks(files: list[Published], run: Run) -> list[Problem]:
     secrets = {v.encode() for k, v in os.environ.items() if SECRET_NAME.search(k) and len(v) >= 8}
     settings = run.settings()
     data = settings.data
-    named = (settings.model.id, data.source, data.validation, data.test)
+    named = (settings.model.id, data.source, data.validation, data.test, *(one.source for one in data.more))
     recorded = [p for p in named if p and is_path(p)]
     here = [str(run.path.resolve().parent), *(p for p in recorded if "/" in p.strip("./~"))]
     problems = []

@@ -212,7 +212,7 @@ def plan(planned: Planned, warnings: list[str]) -> None:
     lines = {
         "columns": ", ".join(f"{part} from {column!r}" for part, column in audit.columns.items()),
         **({"not used": f"{', '.join(map(repr, audit.unused))}, which hold text"} if audit.unused else {}),
-        "records": audit.parts,
+        "records": "; ".join([audit.parts, *map(str, audit.sources)]),
         "too long": f"{audit.beyond}; {audit.keeps_all} keeps all",
         "repeated": audit.repeats,
         "trains": f"{figures.trainable_parameters:,} parameters",

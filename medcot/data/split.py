@@ -6,13 +6,14 @@ asks what a record of another asks, word for word or nearly: the test data stays
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass, field, replace
 from typing import Literal
 
-from medcot.data import columns, identifiers
+from medcot.data import columns, identifiers, mix
 from medcot.data.examples import Example, check, read_records
 from medcot.data.identifiers import Places
+from medcot.data.mix import Further, Share
 from medcot.data.repeats import repeats
 from medcot.errors import BadInput, Problem, collected
 from medcot.settings import PARTS, DataSettings, Part
@@ -54,7 +55,8 @@ class Split:
     masked: Places = field(default_factory=dict)  # what could identify a person and was taken out
     validation: list[Example] | None = None
     repeated: list[Repeated] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)  # what there is to know of validation and test data
+    notes: list[str] = field(default_factory=list)  # what there is to know of validation, test and further data
+    shares: list[Share] = field(default_factory=list)  # of further data; a record may be in `train` several times
 
     @property
     def validated(self) -> list[Example]:
@@ -92,17 +94,35 @@ def _load(settings: DataSettings, whole: bool, fit: bool) -> tuple[DataSettings,
         rows = read_records(settings)
         settings = columns.fitted(settings, rows) if fit else settings
         examples, masked = identifiers.handled(check(rows, settings, measured=whole), settings)
-    own, notes = dict[Part, list[Example]](), list[str]()
+    own, notes, further = dict[Part, list[Example]](), list[str](), list[Further]()
     for part in PARTS if settings.is_in_parts and not whole else ():
         with collected(problems):
             if (source := settings.part(part)) is not None:
                 own[part] = _read_part(part, source, source.split != settings.split, notes)
+    for place in range(0 if whole else len(settings.more)):
+        with collected(problems):
+            before = further[-1].share.last if further else len(rows)
+            further.append(mix.read(settings, place, before, fit=fit))
     if problems:
         raise BadInput(problems)
     kept = {e.record for e in examples}
-    split = Split([], examples, _fingerprint([], examples)) if whole else _split(examples, settings, own, notes)
+    if whole:
+        split = Split([], examples, _fingerprint([], examples))
+    else:
+        split = _mixed(_split(examples, settings, own, further, notes), further, settings.shuffle_seed)
     skipped = [number for number, _ in rows if number not in kept]
+    settings = settings.model_copy(update={"more": tuple(one.settings for one in further)}) if further else settings
     return settings, replace(split, skipped=skipped, unused=columns.unused(rows, settings), masked=masked)
+
+
+def _mixed(split: Split, further: Sequence[Further], seed: int) -> Split:
+    """The split with each further data set's records as often as its weight says."""
+    if not further:
+        return split
+    train, shares = mix.weighed(split.train, [one.share for one in further], seed)
+    notes = [*split.notes, *(note for one in further for note in one.notes)]
+    fingerprint = _fingerprint(train, split.held_out, split.validation)
+    return replace(split, train=train, fingerprint=fingerprint, shares=shares, notes=notes)
 
 
 def _read_part(part: Part, source: DataSettings, is_split: bool, notes: list[str]) -> list[Example]:
@@ -153,7 +173,11 @@ def _of_part(problem: Problem, name: str, is_split: bool) -> Problem:
 
 
 def _split(
-    examples: list[Example], settings: DataSettings, own: Mapping[Part, list[Example]], notes: list[str]
+    examples: list[Example],
+    settings: DataSettings,
+    own: Mapping[Part, list[Example]],
+    further: Sequence[Further],
+    notes: list[str],
 ) -> Split:
     """Hold out the first records, or the first after a seeded shuffle; train on the rest, in order.
 
@@ -171,11 +195,11 @@ def _split(
         what = f"{sum(takes)} of {len(examples)} records would be held out, which leaves none to train on."
         raise BadInput.of((named or ["data.held_out"])[0], what, "Hold out fewer, or bring more records.")
     shuffled = iter(examples[i] for i in order)
-    held_out, *further = ([next(shuffled) for _ in range(take)] for take in takes)
-    train = list(shuffled)[: settings.limit]
+    held_out, *chosen_by = ([next(shuffled) for _ in range(take)] for take in takes)
+    train = [*list(shuffled)[: settings.limit], *(e for one in further for e in one.examples)]
     if not settings.is_in_parts:
         return Split(train, held_out, _fingerprint(train, held_out))
-    parts: dict[Part, list[Example]] = {"test": held_out, "validation": further[0], **own}
+    parts: dict[Part, list[Example]] = {"test": held_out, "validation": chosen_by[0], **own}
     return _apart(train, parts["validation"], parts["test"], notes)
 
 

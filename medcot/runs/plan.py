@@ -62,11 +62,25 @@ class Identifiers(BaseModel):
     records: list[int]
 
 
+class SourceShare(BaseModel):
+    """What one of several data sets gives to an epoch: records, repeated ones counted, and its part of the tokens."""
+
+    name: str
+    weight: float
+    learned: int
+    share: float
+
+    def __str__(self) -> str:
+        again = f" ({self.weight:g} times each)" if self.weight != 1 else ""
+        return f"{self.name}: {self.learned:,} records{again}, {self.share:.0%} of the tokens"
+
+
 class Audit(BaseModel):
     """What the data is under the model's tokenizer. Lists of single records are cut; the counts are not."""
 
     model_config = ConfigDict(extra="allow")
     records: dict[str, int]
+    sources: list[SourceShare] = []  # where there are several
     columns: dict[str, str]
     unused: list[str] = []  # columns that hold text, and that no part is read from
     skipped: int

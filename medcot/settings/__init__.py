@@ -45,3 +45,4 @@ from medcot.settings.schema import (
     RunSettings,
     TrainingSettings,
 )
+from medcot.settings.sources import FurtherSource, as_line

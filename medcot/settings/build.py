@@ -4,6 +4,7 @@ import difflib
 import functools
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from pydantic import ValidationError
@@ -156,24 +157,29 @@ def conflicts(settings: RunSettings) -> list[Problem]:
     if settings.evaluation.temperature == 0 and settings.evaluation.top_p < 1:
         fix = "Set evaluation.temperature above 0, or top_p=1."
         conflict("evaluation.top_p", "has no effect at temperature 0, which is greedy.", fix)
+    found += [*source_conflicts(data), *parts_conflicts(data), *choice_conflicts(t)]
+    for further in data.more:
+        found += [replace(one, where="data.more") for one in source_conflicts(data.beside(further))]
+    if model.revision and (model.id == STARTER or is_folder(model.id)):
+        conflict("model.revision", f"a revision belongs to a Hub model; {model.id} is not one.", "Remove it.")
+    return found
+
+
+def source_conflicts(data: DataSettings) -> Iterator[Problem]:
+    """Columns that are named twice, and what only a Hub data set has."""
     columns = [data.question_column, data.reasoning_column, data.answer_column]
     # Reasoning and answer may share one, and all three, told apart by tags.
     if data.question_column in columns[1:] and len(set(columns)) > 1:
         what = f"the question needs a column of its own; question, reasoning and answer are from {columns}."
-        conflict("data.question_column", what, "Name another.")
+        yield Problem("data.question_column", what, "Name another.")
     for name in ("context_column", "facts_column"):
         column = getattr(data, name)
         if column in columns:
-            conflict(f"data.{name}", f"{column!r} is used already.", "Name another, or none.")
+            yield Problem(f"data.{name}", f"{column!r} is used already.", "Name another, or none.")
         columns.append(column or "")
     if is_local_data(data.source) and not is_address(data.source) and (data.config or data.revision):
         what = f"a configuration or revision belongs to a Hub data set; {data.source} is not one."
-        conflict("data.config", what, "Remove data.config and data.revision.")
-    found += parts_conflicts(data)
-    found += choice_conflicts(t)
-    if model.revision and (model.id == STARTER or is_folder(model.id)):
-        conflict("model.revision", f"a revision belongs to a Hub model; {model.id} is not one.", "Remove it.")
-    return found
+        yield Problem("data.config", what, "Remove data.config and data.revision.")
 
 
 def choice_conflicts(training: TrainingSettings) -> Iterator[Problem]:

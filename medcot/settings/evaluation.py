@@ -5,9 +5,9 @@ from urllib.parse import urlsplit
 from pydantic import Field, field_validator
 
 from medcot.errors import BadInput, Problem
-from medcot.settings.inputs import Section
 from medcot.settings.names import STARTER
 from medcot.settings.schema import EvaluationSettings
+from medcot.settings.sources import Section
 
 KEY_VARIABLE = "MEDCOT_ENDPOINT_KEY"
 

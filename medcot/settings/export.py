@@ -8,7 +8,7 @@ from typing import Annotated, Literal, get_args
 from pydantic import Field
 
 from medcot.errors import BadInput, Problem
-from medcot.settings.inputs import Section
+from medcot.settings.sources import Section
 
 Format = Literal["merged", "gguf", "lora-gguf"]
 FORMATS: dict[Format, str] = {

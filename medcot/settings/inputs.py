@@ -3,7 +3,7 @@
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 
 from medcot.settings.names import (
     HUB_NAME,
@@ -13,6 +13,7 @@ from medcot.settings.names import (
     is_local_data,
     is_path,
 )
+from medcot.settings.sources import FurtherSource, Section, Source, from_line, setting
 
 PromptStyle = Literal["chat", "plain"]  # prompts.STYLES says what each is
 MOST_SYSTEM = 4000  # characters of a system text
@@ -24,18 +25,9 @@ MOST_HELD_OUT = 10_000
 HUB_PART = re.compile(rf"{HUB_NAME.pattern}(@[\w./-]+)?(:.+)?")  # OWNER/NAME, @REVISION, :SPLIT
 
 
-def setting(default: Any, title: str, description: str, **bounds: Any) -> Any:
-    """A field with its label, help text and bounds, which the form, the command line and the TOML file show."""
-    return Field(default, title=title, description=description, **bounds)
-
-
 Count = Annotated[int, Field(ge=1, le=1024)]
 Tokens = Annotated[int, Field(ge=1, le=32_768)]
 Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
-
-
-class Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class ModelSettings(Section):
@@ -55,31 +47,7 @@ class ModelSettings(Section):
     )
 
 
-class DataSettings(Section):
-    source: Annotated[str, Field(min_length=1, max_length=1000)] = setting(
-        STARTER, "Data", "A Hub data set id, a file (.jsonl, .json, .csv, .tsv, .parquet, also with .gz), or 'starter'."
-    )
-    config: str | None = setting(None, "Configuration", "A Hub data set's configuration, such as 'en'.")
-    split: str = setting(
-        "train", "Split", "A Hub data set's split, or a key of a JSON file that holds several lists.", min_length=1
-    )
-    revision: str | None = setting(
-        None, "Revision", "Branch, tag or commit on the Hub. The commit found is pinned into the run."
-    )
-    question_column: str = setting("Question", "Question column", "Holds the question.", min_length=1)
-    context_column: str | None = setting(
-        None,
-        "Context column",
-        "Text that belongs to the question and follows it, such as the input column of Alpaca; none by default.",
-        min_length=1,
-    )
-    reasoning_column: str = setting(
-        "Complex_CoT",
-        "Reasoning column",
-        "Holds the chain of thought; the answer column's name where that holds both, told apart by <think> tags.",
-        min_length=1,
-    )
-    answer_column: str = setting("Response", "Answer column", "Holds the final answer.", min_length=1)
+class DataSettings(Source):
     system_messages: Literal["keep", "leave_out"] = setting(
         "keep",
         "System messages",
@@ -108,6 +76,13 @@ class DataSettings(Section):
         "Those beyond training.max_length. shorten: the reasoning ends at an earlier sentence, so that answer and end "
         "token stay; leave_out: not learned; cut: the end is lost, and with it the answer.",
     )
+    more: tuple[FurtherSource, ...] = setting(
+        (),
+        "Further data",
+        "Learned beside the data, such as: general.jsonl weight=0.5 question_column=ask; OWNER/NAME. The weight says "
+        "how often its records are learned an epoch: 1 by default, 0.5 is a random half of them, 2 each of them twice.",
+        max_length=20,
+    )
     validation: str | None = setting(
         None,
         "Validation data",
@@ -127,13 +102,16 @@ class DataSettings(Section):
     held_out_from: Literal["first", "shuffled"] = setting(
         "first", "Held out from", "first: the first records of the file; shuffled: the first after a seeded shuffle."
     )
-    shuffle_seed: Seed = setting(42, "Shuffle seed", "Used by 'shuffled' only.")
-    limit: int | None = setting(None, "Training records", "Train on the first N only.", ge=1)
+    shuffle_seed: Seed = setting(42, "Shuffle seed", "Used by 'shuffled', and by weights of further data.")
+    limit: int | None = setting(None, "Training records", "Train on the first N only, of each data set.", ge=1)
 
-    @field_validator("source")
+    @field_validator("more", mode="before")
     @classmethod
-    def _source_is_named(cls, source: str) -> str:
-        return hub_data_name(source)
+    def _lines_are_read(cls, more: Any) -> Any:
+        if isinstance(more, str):
+            return from_line(more)
+        lines = [from_line(one) if isinstance(one, str) else [one] for one in more] if isinstance(more, list) else None
+        return more if lines is None else [one for line in lines for one in line]
 
     @field_validator(*PARTS, mode="before")
     @classmethod
@@ -152,6 +130,11 @@ class DataSettings(Section):
         if not is_number and not is_split(named) and not is_local_data(named) and not HUB_PART.fullmatch(named):
             raise ValueError("must be a number of records, a file, a split of the data, or OWNER/NAME:SPLIT")
         return named
+
+    def beside(self, further: FurtherSource) -> "DataSettings":
+        """A further data set, under what holds for all."""
+        alone: dict[str, Any] = {**dict.fromkeys(PARTS), "more": (), "facts_column": None}
+        return self.model_copy(update={**alone, **further.model_dump(exclude={"weight"})})
 
     @property
     def is_in_parts(self) -> bool:

@@ -7,8 +7,8 @@ from pydantic import Field, ValidationError, model_validator
 from medcot.errors import BadInput, Problem
 from medcot.settings.build import message_of
 from medcot.settings.evaluation import ServerSettings
-from medcot.settings.inputs import Section
 from medcot.settings.names import is_path
+from medcot.settings.sources import Section
 
 How = Literal["reference", "rubric", "pair"]
 OPTIONS = {"server": "--endpoint", "url": "--endpoint", "how": "--how", "model": "--model"}  # where a setting is given

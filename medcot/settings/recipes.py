@@ -15,8 +15,10 @@ from medcot.machine import Gpu
 from medcot.settings.build import BadSettings, Raw, build, differences, endless_warmup, fields, idle_choice, value_at
 from medcot.settings.names import STARTER
 from medcot.settings.schema import RunSettings
+from medcot.settings.sources import as_line
 
 RECIPES: dict[str, Raw] = tomllib.loads(files("medcot.settings").joinpath("recipes.toml").read_text(encoding="utf-8"))
+MORE = "data.more"  # further data, written as a line
 MOST_DOTS = 9  # more than the path of any setting has; each is a level to go down
 MOST_VALUE = 1000  # characters of a value that is no text; all texts are quoted
 LARGE_GIB = 7.0  # what the 3B recipes need in 4-bit at 2 x 8 sequences with checkpointing, with room for the driver
@@ -141,6 +143,8 @@ def _parse_value(path: str, text: str) -> Any:
     kinds = _kinds(path)
     if text in ("", "none") and (not kinds or type(None) in kinds):
         return None
+    if path == MORE and not text.startswith("["):
+        return text  # a line, with quotation marks of its own
     is_quoted, is_list = text.startswith(('"', "'")), text.startswith("[") and tuple in kinds
     if str in kinds and not is_quoted:
         return text
@@ -171,6 +175,8 @@ def _merged(base: Raw, over: Raw) -> Raw:
 
 
 def _as_text(path: str, value: Any) -> str:
+    if path == MORE:
+        return as_line(value) or "none"
     text = "none" if value is None else value if isinstance(value, str) else json.dumps(value)
     return text if _parse_value(path, text) == value else json.dumps(value)
 
@@ -183,6 +189,7 @@ def to_toml(settings: RunSettings) -> str:
         lines += ["", f"[{section}]"] if section != before else []
         limits, value = bounds(field), value_at(settings, path)
         lines.append(f"# {field.description}" + (f" ({', '.join(limits)})" if limits else ""))
+        value = as_line(value) if path == MORE else value
         # JSON's spelling of strings, numbers, booleans and lists is TOML's too.
         lines.append(f"# {name} =" if value is None else f"{name} = {json.dumps(value, ensure_ascii=False)}")
     return "\n".join(lines) + "\n"

@@ -9,17 +9,9 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from medcot.settings.extras import BackendName, TrackerName
-from medcot.settings.inputs import (
-    Count,
-    DataSettings,
-    ModelSettings,
-    PromptSettings,
-    Section,
-    Seed,
-    Tokens,
-    setting,
-)
+from medcot.settings.inputs import Count, DataSettings, ModelSettings, PromptSettings, Seed, Tokens
 from medcot.settings.names import HUB_NAME, NAME_LENGTH, STARTER, plain_name
+from medcot.settings.sources import Section, setting
 
 LINEAR_LAYERS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 ALL_LINEAR = "all-linear"  # PEFT's word

@@ -14,7 +14,7 @@ import gradio as gr
 
 from medcot.errors import Problem
 from medcot.runs import job_dir
-from medcot.settings import STARTER, DataSettings, RunSettings, cautions, fields, recipes
+from medcot.settings import STARTER, DataSettings, FurtherSource, RunSettings, as_line, cautions, fields, recipes
 from medcot.settings.build import value_at
 from medcot.settings.recipes import changed_settings, compose
 from medcot.ui.components import TEXTS, block, in_markdown, labelled, soft
@@ -38,7 +38,7 @@ def shown(value: Any) -> Any:
     if isinstance(value, float):
         return f"{value:g}"
     if isinstance(value, tuple):
-        return ", ".join(value)
+        return as_line(value) if value and isinstance(value[0], FurtherSource) else ", ".join(value)
     return "" if value is None else str(value)
 
 
@@ -199,7 +199,7 @@ def as_pair(path: str, value: Any) -> str:
     entered = str(value or "").strip()
     if not entered:
         return f"{path}=none"
-    if get_origin(annotation) is tuple:
+    if get_origin(annotation) is tuple and path != recipes.MORE:
         parts = [part.strip() for part in entered.split(",") if part.strip()]
         return f"{path}={json.dumps(parts, ensure_ascii=False)}"
     if annotation is str or str in get_args(annotation):

@@ -26,7 +26,7 @@ from medcot.workers import jobs, preflight
 NO_RECIPE = "none"
 # There is nothing to split.
 SPLITTING = (
-    *("data.validation", "data.test"),
+    *("data.validation", "data.test", "data.more"),
     *("data.held_out", "data.held_out_from", "data.shuffle_seed", "data.limit"),
 )
 

@@ -4,7 +4,8 @@ The settings that pass have their Hub revisions pinned, so that the run records 
 """
 
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from medcot.settings import (
     STARTER,
     BadSettings,
     DataSettings,
+    FurtherSource,
     Part,
     RunSettings,
     backend_problem,
@@ -108,10 +110,23 @@ def check_data(records: DataSettings, *, whole: bool = False) -> tuple[DataSetti
     for part in PARTS:
         with collected(problems):
             pinned = pinned.model_copy(update={part: _pinned(pinned, part)})
+    more = list[FurtherSource]()
+    for further in () if whole else pinned.more:
+        with collected(problems):
+            more.append(_pinned_further(pinned, further))
     if problems:
         raise BadInput(problems)
+    pinned = pinned.model_copy(update={"more": tuple(more)})
     found = reading.records(pinned, whole=whole)
     return found.data.model_copy(update={"source": _located(found.data.source)}), found.preview
+
+
+def _pinned_further(records: DataSettings, further: FurtherSource) -> FurtherSource:
+    """A further data set with its commit, or its file by its whole path. Raises BadInput."""
+    if is_local_data(further.source):
+        return further.model_copy(update={"source": _located(further.source)})
+    with _blamed("data.more"):
+        return further.model_copy(update={"revision": hub.pin_data(records.beside(further)).revision})
 
 
 def _located(source: str) -> str:
@@ -129,11 +144,18 @@ def _pinned(records: DataSettings, part: Part) -> str | None:
         return written
     if is_local_data(own.source):
         return _located(own.source)
-    try:
+    with _blamed(f"data.{part}"):
         commit = hub.pin_data(own).revision
-    except BadInput as bad:
-        raise BadInput([replace(problem, where=f"data.{part}") for problem in bad.problems]) from None
     return f"{own.source}{f'@{commit}' if commit else ''}:{own.split}"
+
+
+@contextmanager
+def _blamed(where: str) -> Iterator[None]:
+    """Put what goes wrong under this setting."""
+    try:
+        yield
+    except BadInput as bad:
+        raise BadInput([replace(problem, where=where) for problem in bad.problems]) from None
 
 
 def device_problems(settings: RunSettings) -> list[Problem]:

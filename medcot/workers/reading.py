@@ -54,11 +54,14 @@ class Preview(BaseModel):
     unused: list[str]
     several: int | None = None  # the first record that is a conversation of several turns
     system: str | None = None  # the system message that all records share
-    notes: list[str] = []  # of validation and test data
+    notes: list[str] = []  # of validation, test and further data
+    shares: list[str] = []  # what each further data set gives to an epoch
 
     @classmethod
     def of(cls, split: Split) -> "Preview":
-        first = [_cut(example) for example in (split.train or split.held_out)[:PREVIEWED]]
+        shown = (split.train or split.held_out)[:PREVIEWED]
+        shown += [e for share in split.shares for e in [e for e in split.train if e in share][:1]]
+        first = [_cut(example) for example in shown]
         validation = None if split.validation is None else len(split.validation)
         counts = {"train": len(split.train), "held_out": len(split.held_out), "validation": validation}
         records = [*split.train, *split.held_out, *(split.validation or ())]
@@ -66,7 +69,7 @@ class Preview(BaseModel):
         systems = {e.system for e in records}
         shared = next(iter(systems)) if len(systems) == 1 and len(max(systems)) <= MOST_SYSTEM else None
         told = {"guessed": split.guessed, "unused": split.unused, "several": several, "system": shared or None}
-        return cls(first=first, notes=split.notes, **counts, **told)
+        return cls(first=first, notes=split.notes, shares=list(map(str, split.shares)), **counts, **told)
 
     @property
     def warnings(self) -> list[str]:
@@ -158,7 +161,7 @@ class Reply(BaseModel):
 
 def records(settings: DataSettings, *, whole: bool = False) -> Records:
     """Read, check and split; `whole` holds out every record. Raises BadInput with all problems."""
-    sources = [settings, *filter(None, map(settings.part, PARTS))]
+    sources = [settings, *filter(None, map(settings.part, PARTS)), *settings.more]
     seconds = SECONDS if all(is_local_data(one.source) for one in sources) else DOWNLOAD_SECONDS
     return _ask(RecordsRequest(data=settings, whole=whole), Records, "data.source", settings.source, seconds)
 

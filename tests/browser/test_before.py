@@ -81,6 +81,37 @@ def test_upload_mapping_preview_audit_plan_and_tokens(serve, open_page, runs_dir
     assert not RunStore(runs_dir).list()
 
 
+def test_an_upload_of_chat_messages_shows_every_turn_and_further_data_beside_it(serve, open_page, runs_dir, tmp_path):
+    said = [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "Why fever?"},
+        {"role": "assistant", "content": "<think>A virus.</think>Flu."},
+        {"role": "user", "content": "And then?"},
+        {"role": "assistant", "content": "<think>It passes.</think>Rest."},
+    ]
+    file = tmp_path / "chat.jsonl"
+    file.write_text(f"{json.dumps({'messages': said})}\n" * 30, encoding="utf-8")
+    page = open_page(serve(runs_dir, FakeClient()))
+    choose(page, "Upload a data file", file)
+    preview = page.locator("#preview")
+    expect(preview).to_contain_text("question from 'messages.user', reasoning from 'messages.assistant'")
+    expect(preview).to_contain_text("All records begin with the same system message")
+    turns = preview.locator("details").first.locator(".mc-turn")
+    expect(turns.locator("b")).to_have_text(["System", "User", "Assistant", "User", "Assistant"])
+    expect(turns.nth(3)).to_contain_text("And then?")
+    expect(turns.nth(4)).to_contain_text("It passes.")
+
+    further = tmp_path / "general.jsonl"
+    rows = [{"query": f"Sum {i}?", "cot": "Count.", "answer": "It is so."} for i in range(6)]
+    further.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    unfold(page)
+    page.locator("#settings button.label-wrap", has_text="Data").click()
+    fill(page, {"data.more": f"{further} weight=0.5"})
+    page.locator("#check").click()
+    expect(preview).to_contain_text("Beside the data is learned: general.jsonl: 3 an epoch, 0.5 times each")
+    expect(preview.locator("summary").last).to_contain_text("Sum ")
+
+
 def test_an_upload_of_another_kind_is_refused_and_not_kept(serve, open_page, runs_dir, tmp_path):
     page = open_page(serve(runs_dir))
     pickle = tmp_path / "records.pkl"

@@ -5,7 +5,7 @@ from pydantic import ValidationError
 
 from medcot.errors import BadInput
 from medcot.runs.store import RunStore
-from medcot.settings import RunSettings, build, cautions, fields, is_local_data
+from medcot.settings import FurtherSource, RunSettings, build, cautions, fields, is_local_data
 
 LARGEST_SEED = 2**31 - 1
 # path: (values at the edge of what is allowed, values just outside)
@@ -21,6 +21,10 @@ BOUNDS = {
     "data.answer_column": (["a"], [""]),
     "data.facts_column": (["f", None], [""]),
     "data.identifiers": (["warn", "refuse", "mask"], ["hide"]),
+    "data.more": (
+        [[], [FurtherSource(source="a.jsonl", weight=100)]],
+        ["a.jsonl weight=0", "a.jsonl weigth=1", "a.jsonl split=", "a.jsonl 'b", 3],
+    ),
     "data.system_messages": (["keep", "leave_out"], ["drop"]),
     "data.overlong": (["shorten", "leave_out", "cut"], ["split"]),
     "data.validation": (["1", "10000", "dev.jsonl", "o/n:dev", None], [0, 10_001, "a b/c"]),

@@ -17,7 +17,7 @@ from medcot.engine import backends, models
 from medcot.engine.train import memory_plan, training
 from medcot.engine.train.inputs import Inputs
 from medcot.engine.train.memory_plan import Hardware, remedy
-from medcot.engine.train.token_view import of_source, token_view, uncut
+from medcot.engine.train.token_view import of_source, once, token_view, uncut
 from medcot.prompts.contract import keeps_earlier_reasoning
 from medcot.prompts.encoder import Encoded, Encoder
 from medcot.prompts.tags import TAG
@@ -32,6 +32,7 @@ from medcot.runs.plan import (
     NearDuplicate,
     Plan,
     Planned,
+    SourceShare,
 )
 from medcot.settings import PARTS, DataSettings, RunSettings, cautions
 
@@ -47,15 +48,17 @@ def audit(split: data.Split, encoded: list[list[Encoded]], encoder: Encoder, set
     """
     examples = [*split.train, *split.validated]
     pairs = list(zip(examples, encoded, strict=True))
+    sources = shares(split, pairs[: len(split.train)])
     turns = [turn for e in examples for turn in e.turns if turn.reasoning]
     lengths = {part: _lengths(encoder.tokenizer, [getattr(turn, part) for turn in turns]) for part in TEXTS}
     wholes = (uncut(e, encoder) if any(s.truncated or s.left_off for s in own) else own for e, own in pairs)
     lengths["whole"] = [len(ids.input_ids) for own in wholes for ids in own]
     if settings.part("validation"):
         pairs = pairs[: len(split.train)]
+    pairs = list({e.record: (e, own) for e, own in pairs}.values())  # a weight may have a record learned several times
     examples = of_source(split, settings)
     duplicates = _duplicates(examples)
-    sides = ([(e.record, e.question) for e in side] for side in (split.train, split.held_out))
+    sides = ([(e.record, e.question) for e in once(side)] for side in (split.train, split.held_out))
     alike = [] if split.validation is not None else sorted(near_duplicates(*sides), key=lambda pair: -pair.similarity)
     too_long = [e.record for e, own in pairs if any(ids.truncated for ids in own)]
     unfit = [e.record for e, own in pairs if all(ids.truncated for ids in own)]
@@ -67,6 +70,7 @@ def audit(split: data.Split, encoded: list[list[Encoded]], encoder: Encoder, set
     found = identifiers.counted(split.masked or identifiers.places(examples))
     return Audit(
         records=counts(split),
+        sources=sources,
         columns=columns.named(settings),
         unused=split.unused,
         skipped=len(split.skipped),
@@ -100,6 +104,23 @@ def audit(split: data.Split, encoded: list[list[Encoded]], encoder: Encoder, set
         repeated={} if split.validation is None else {part: split.left_out_of(part) for part in LEFT_OUT},
         repeated_records=[LeftOut(**asdict(one)) for one in split.repeated[:MOST_SHOWN]],
     )
+
+
+def shares(split: data.Split, pairs: Sequence[tuple[data.Example, list[Encoded]]]) -> list[SourceShare]:
+    """What the first and each further data set gives to an epoch; empty where there is one alone."""
+    whole = sum(len(ids.input_ids) for _, own in pairs for ids in own)
+    found = [
+        SourceShare(
+            name=share.named,
+            weight=share.weight,
+            learned=share.learned,
+            share=sum(len(ids.input_ids) for e, own in pairs if e in share for ids in own) / whole,
+        )
+        for share in split.shares
+    ]
+    learned, rest = sum(one.learned for one in found), 1 - sum(one.share for one in found)
+    first = SourceShare(name="data.source", weight=1, learned=len(pairs) - learned, share=rest)
+    return [first, *found] if found else []
 
 
 def counts(split: data.Split) -> dict[str, int]:

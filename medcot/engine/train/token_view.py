@@ -19,7 +19,12 @@ UNCUT = 10**9
 def of_source(split: data.Split, settings: DataSettings) -> list[data.Example]:
     """The examples of data.source, whose numbers are its own: to train on, and those that are held out of it."""
     parts: list[tuple[Part, list[data.Example]]] = [("validation", split.validation or []), ("test", split.held_out)]
-    return [*split.train, *(e for name, part in parts if settings.part(name) is None for e in part)]
+    return [*once(split.train), *(e for name, part in parts if settings.part(name) is None for e in part)]
+
+
+def once(examples: list[data.Example]) -> list[data.Example]:
+    """Each record once, also where a weight has it learned several times."""
+    return list({e.record: e for e in examples}.values())
 
 
 def uncut(e: data.Example, encoder: Encoder, *, joined: bool = True) -> list[Encoded]:

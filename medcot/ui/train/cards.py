@@ -16,7 +16,7 @@ CARDS: dict[str, dict[str, str]] = TEXTS["form"]["recipes"]
 
 
 WHICH_RECORDS = {"source", "config", "split", "held_out", "held_out_from", "limit", "empty_records"}
-WHICH_RECORDS |= {"validation", "test"}
+WHICH_RECORDS |= {"validation", "test", "more"}
 MOST_SIZES = 100
 
 

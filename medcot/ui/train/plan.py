@@ -146,6 +146,7 @@ def preview(settings: RunSettings, told: Preview) -> str:
     if told.validation is not None:
         parts = f"{told.train} records to train on, {told.validation} to validate with, {told.held_out} to test with"
         counts = f"{parts}. Columns: {named}."
+    counts += f" Beside the data is learned: {'; '.join(told.shares)}." if told.shares else ""
     counts += f" Not used, though they hold text: {', '.join(map(repr, told.unused))}." if told.unused else ""
     shown = "".join(_conversation(settings, e, i == 0) for i, e in enumerate(told.first))
     return f"<h3>The data</h3>{c.soft(counts)}{c.warnings(told.warnings)}{shown}"
@@ -180,6 +181,7 @@ def plan(found: Planned, problems: Sequence[str]) -> str:
         ("Trained parameters", f"{figures.trainable_parameters:,}"),
         ("Peak memory, estimated", f"{figures.peak_memory_gib:.1f} GiB"),
         ("Too long", audit.beyond),
+        *([("An epoch", "; ".join(map(str, audit.sources)))] if audit.sources else []),
         ("All is kept at", f"{audit.keeps_all:,} tokens"),
     ]
     return f"<h3>The plan</h3>{c.figures(pairs)}{c.soft(how)}{c.warnings(problems)}"

@@ -8,7 +8,7 @@ import pytest
 
 from medcot.errors import BadInput
 from medcot.runs.plan import Planned
-from medcot.settings import RunSettings, build
+from medcot.settings import FurtherSource, RunSettings, build
 from tests.conftest import make_records, tiny_raw
 
 
@@ -169,6 +169,22 @@ def test_conversations_are_planned_and_shown_with_every_turn_that_is_learned(set
     assert "Sign 0 of case 5." in parts[1]
     assert "Case 5, part 1?" in parts[3]
     assert "Sign 1 of case 5." in parts[4]
+
+
+def test_several_data_sets_are_planned_each_with_what_it_gives(settings_for, tmp_path):
+    further = tmp_path / "general.jsonl"
+    rows = [{"question": f"Sum {i}?", "cot": f"Count {i}.", "output": f"It is {i}."} for i in range(6)]
+    further.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    settings = settings_for(make_records(12), max_steps=None)
+    mixed = settings.replacing("data", more=(FurtherSource(source=str(further), weight=2),))
+    found = planned(fitted(mixed))
+    assert [(one.name, one.weight, one.learned) for one in found.audit.sources] == [
+        ("data.source", 1, 8),
+        ("general.jsonl", 2, 12),
+    ]
+    assert sum(one.share for one in found.audit.sources) == pytest.approx(1)
+    assert (found.audit.duplicates, found.audit.records) == (0, {"train": 20, "held_out": 4})
+    assert found.plan.steps == 10
 
 
 def test_the_first_turns_of_a_long_conversation_are_learned_and_the_later_ones_counted(settings_for):
