@@ -4,14 +4,14 @@ Rows come from the starter set, a local file or the Hub. Every record is checked
 problem is reported at once with its record number, as a person counts them: from 1.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from medcot.data import columns, turns
 from medcot.data.facts import FIX_FACTS, BadFacts, Facts, facts_of
-from medcot.data.files import FIX_SURROGATE, SURROGATE, has_surrogate
+from medcot.data.files import FIX_SURROGATE, SURROGATE, BadRow, has_surrogate
 from medcot.data.nested import flat
 from medcot.data.rows import cut, read_rows
 from medcot.errors import BadInput, Problem
@@ -88,7 +88,9 @@ def check(rows: list[tuple[int, Any]], settings: DataSettings, *, measured: bool
     if measured and default and settings.reasoning_column not in known:
         del wanted["reasoning"]
     if missing := _missing_columns(settings, wanted, known):
-        raise BadInput(missing)
+        unread = list(_unread(rows, wanted, source))
+        # Where no conversation can be read, that is the reason why no column holds reasoning.
+        raise BadInput(cut(unread) if len(unread) == len(rows) else missing)
     examples, problems = [], []
     for number, row in rows:
         where, read = f"{Path(source).name}, record {number}", turns.read(row, wanted, settings)
@@ -108,6 +110,14 @@ def check(rows: list[tuple[int, Any]], settings: DataSettings, *, measured: bool
         what = f"each of the {len(rows)} records of {source} lacks text, and data.empty_records=skip leaves none."
         raise BadInput.of("data.source", what, f"Fill {', '.join(wanted.values())}, or name other columns.")
     return examples
+
+
+def _unread(rows: list[tuple[int, Any]], wanted: dict[str, str], source: str) -> Iterator[Problem]:
+    """A problem for each record of which a wanted column is of a conversation that cannot be read."""
+    for number, row in rows:
+        texts = [(column, row.get(column)) for column in wanted.values()] if isinstance(row, dict) else []
+        if what := next((f"{column} {text}" for column, text in texts if isinstance(text, BadRow)), None):
+            yield Problem(f"{Path(source).name}, record {number}", what)
 
 
 def _missing_columns(settings: DataSettings, wanted: dict[str, str], known: list[str]) -> list[Problem]:

@@ -233,6 +233,14 @@ def test_a_conversation_that_is_not_in_turn_is_told_by_its_record(tmp_path, turn
     assert words in told
 
 
+def test_where_every_conversation_begins_with_the_assistant_that_is_told_and_no_missing_column(tmp_path):
+    with pytest.raises(BadInput) as refused:
+        fitted(tmp_path, lambda i: {"messages": [assistant(i), user(i), assistant(i)]})
+    told = list(map(str, refused.value.problems))
+    assert len(told) == 4
+    assert told[0].startswith("a.jsonl, record 1: messages.user holds a conversation of 3 turns")
+
+
 def test_a_conversation_that_nobody_needs_may_have_any_turns(tmp_path):
     _, split = fitted(
         tmp_path,
