@@ -129,7 +129,9 @@ def _read_toml(path: Path, problems: list[Problem]) -> Raw:
     except UnicodeDecodeError as error:
         what = f"is not TOML: byte {error.object[error.start]:#04x} is not {error.encoding}."
         problems.append(Problem(str(path), what, "Save it as UTF-8."))
-    except (ValueError, RecursionError) as error:
+    except RecursionError:
+        problems.append(Problem(str(path), "is not TOML that can be read: its brackets are nested too deeply."))
+    except ValueError as error:
         problems.append(Problem(str(path), f"is not TOML: {error}."))
     return {}
 
