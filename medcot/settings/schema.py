@@ -112,7 +112,7 @@ class TrainingSettings(Section):
         None,
         "Backup",
         "A private repository on the Hub (OWNER/NAME): each kept checkpoint and the run's records are pushed there in "
-        "the background, and `medcot train --resume OWNER/NAME` goes on from them on another machine.",
+        "the background, and another machine can go on from them: resume OWNER/NAME there.",
         max_length=200,
         pattern=f"^{HUB_NAME.pattern}$",
     )

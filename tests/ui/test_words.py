@@ -31,6 +31,7 @@ ELSEWHERE = {
     "engine/export.py": "a command in an export's own README",
     "engine/gguf/readme.py": "a command in an export's own README",
     "engine/launcher.py": "options of torchrun",
+    "engine/tracking/files.py": "commands of TensorBoard and trackio, which a log names",
     "evaluation/judge/labels.py": "judging",
     "evaluation/judge/rubric.py": "judging",
     "settings/judging.py": "judging",
