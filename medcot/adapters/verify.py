@@ -21,12 +21,13 @@ PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
 TRAINER_STATE = re.compile(r"optimizer\.pt|scheduler\.pt|rng_state(_\d+)?\.pth|scaler\.pt|training_args\.bin")
 # Each changes more than the products of LoRA layers, or other layers than those that it names.
 BEYOND_LORA = (
-    *("modules_to_save", "use_dora", "use_qalora", "use_bdlora", "layer_replication", "target_parameters"),
+    *("modules_to_save", "use_qalora", "use_bdlora", "layer_replication", "target_parameters"),
     *("trainable_token_indices", "alora_invocation_tokens", "arrow_config", "megatron_config", "monteclora_config"),
     *("lora_bias", "kasa_config", "velora_config"),
 )
 LEAVE_BASE_ALONE = ("gaussian", "eva", "lora_ga", "orthogonal")  # ways to start an adapter, for its config's True
 LAYER = re.compile(r"(?:base_model\.model\.)?(.+)\.lora_(A|B)\.weight")
+MAGNITUDE = re.compile(r"(?:base_model\.model\.)?(.+)\.lora_magnitude_vector(?:\.weight)?")  # DoRA's
 PLAIN = re.compile(r"\^?[\w.-]{1,300}")  # a name, which cannot be a costly pattern
 MOST_TARGETS = 1000
 MOST_SCALES = 256  # different ranks, or alphas; PEFT tries each on each layer
@@ -47,6 +48,7 @@ class Config:
     targets: tuple[str, ...]  # names of layers, or ends of these
     rank_stabilized: bool
     fan_in_fan_out: bool
+    dora: bool  # each layer has a vector of magnitudes too
 
 
 def require_safe(folder: Path) -> Config:
@@ -65,7 +67,10 @@ def require_safe(folder: Path) -> Config:
     beyond = [name for name in BEYOND_LORA if raw.get(name)]
     beyond += [] if raw.get("bias", "none") == "none" else ["bias"]
     beyond += ["embed_tokens"] if "embed_tokens" in str(raw.get("target_modules")) else []
-    beyond += [f"{name:.100}" for name in tensors if not LAYER.fullmatch(name)][:1]
+    dora = raw.get("use_dora") is True
+    beyond += ["use_dora"] if raw.get("use_dora") and not dora else []
+    known = (LAYER, MAGNITUDE) if dora else (LAYER,)
+    beyond += [f"{name:.100}" for name in tensors if not any(kind.fullmatch(name) for kind in known)][:1]
     if beyond:
         what = f"changes more than LoRA layers ({', '.join(beyond)}), so base and tuned cannot share one model."
         raise BadInput.of(str(folder), what, PLAIN_LORA)
@@ -142,6 +147,8 @@ def _config(folder: Path, raw: Raw, tensors: Mapping[str, Shape]) -> Config:
         wrong = "has layers that are no pairs of two matrices of one rank."
     elif not said.issuperset(ranks.values()):
         wrong = f"has layers of rank {next(r for r in ranks.values() if r not in said)}, which {CONFIG} does not say."
+    elif raw.get("use_dora") and not _has_magnitudes(tensors, ranks):
+        wrong = f"has layers without their magnitudes, which use_dora in {CONFIG} promises."
     elif unfit := [key for key in patterns if not PLAIN.fullmatch(key)]:
         wrong = f"{CONFIG} has an alpha_pattern that is no name of a layer: {unfit[0]:.60}."
     elif len(patterns) > MOST_TARGETS or max(len(set(ranks.values())), len(set(patterns.values()))) > MOST_SCALES:
@@ -156,6 +163,7 @@ def _config(folder: Path, raw: Raw, tensors: Mapping[str, Shape]) -> Config:
         targets=_targets(raw, ranks),
         rank_stabilized=raw.get("use_rslora") is True,
         fan_in_fan_out=raw.get("fan_in_fan_out") is True,
+        dora=raw.get("use_dora") is True,
     )
 
 
@@ -168,6 +176,14 @@ def _ranks(tensors: Mapping[str, Shape]) -> dict[str, int]:
     pairs = {layer: (both.get("A", ()), both.get("B", ())) for layer, both in sides.items()}
     fit = all(len(down) == len(up) == 2 and down[0] == up[1] for down, up in pairs.values())
     return {layer: down[0] for layer, (down, _) in pairs.items()} if fit else {}
+
+
+def _has_magnitudes(tensors: Mapping[str, Shape], ranks: Mapping[str, int]) -> bool:
+    """Whether each layer has one magnitude for each of its outputs, and nothing else has."""
+    outputs = {m[1]: shape[:1] for name, shape in tensors.items() if (m := LAYER.fullmatch(name)) and m[2] == "B"}
+    return {m[1]: shape for name, shape in tensors.items() if (m := MAGNITUDE.fullmatch(name))} == {
+        layer: outputs[layer] for layer in ranks
+    }
 
 
 def _of(patterns: Mapping[str, float], layer: str, usual: float) -> float:

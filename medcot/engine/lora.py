@@ -79,6 +79,7 @@ def lora_config(model: Any, lora: LoraSettings) -> LoraConfig:
 def shape(model: Any, lora: LoraSettings) -> Shape:
     """What an adapter is made with, by PEFT's names, which Unsloth has too."""
     scales = {"r": lora.rank, "lora_alpha": lora.alpha, "use_rslora": lora.rslora}
+    scales |= {"use_dora": True} if lora.dora else {}
     return {**scales, "lora_dropout": lora.dropout, "bias": lora.bias, "target_modules": targets(model, lora)}
 
 

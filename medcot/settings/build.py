@@ -135,7 +135,7 @@ def fields() -> dict[str, FieldInfo]:
 def conflicts(settings: RunSettings) -> list[Problem]:
     """Values that are each within bounds and exclude each other."""
     data, prompt, model, t = settings.data, settings.prompt, settings.model, settings.training
-    found: list[Problem] = []
+    found = _of_lora(settings)
 
     def conflict(where: str, what: str, fix: str) -> None:
         found.append(Problem(where, what, fix))
@@ -143,8 +143,6 @@ def conflicts(settings: RunSettings) -> list[Problem]:
     if model.quantization == "4bit" and model.dtype == "float32":
         what = "4bit computes in bfloat16 or float16, and model.dtype is float32."
         conflict("model.quantization", what, "Set model.dtype=auto.")
-    if ALL_LINEAR in (targets := settings.lora.target_modules) and len(targets) > 1:
-        conflict("lora.target_modules", f"{ALL_LINEAR} names all layers, and others beside it.", "Give one of the two.")
     if prompt.system and prompt.style not in STYLES_WITH_SYSTEM:
         fix = f"Remove it, or set prompt.style={' or '.join(STYLES_WITH_SYSTEM)}."
         conflict("prompt.system", f"the {prompt.style} contract has no system text.", fix)
@@ -214,6 +212,17 @@ def idle_choice(training: TrainingSettings, steps: int | None) -> str | None:
     """The warning of a choice between validations that a run of so many steps cannot make, or None."""
     known = training.model_copy(update={"max_steps": steps})
     return next((f"{p.where}: {p.what} {p.fix}" for p in choice_conflicts(known)), None)
+
+
+def _of_lora(settings: RunSettings) -> list[Problem]:
+    found, lora = [], settings.lora
+    if ALL_LINEAR in lora.target_modules and len(lora.target_modules) > 1:
+        what = f"{ALL_LINEAR} names all layers, and others stand beside it."
+        found.append(Problem("lora.target_modules", what, "Give one of the two."))
+    if lora.dora and settings.backend == "unsloth":
+        fix = "Set backend=peft or auto, or lora.dora=false."
+        found.append(Problem("lora.dora", "unsloth was not tried with it.", fix))
+    return found
 
 
 def endless_warmup(training: TrainingSettings, steps: int | None) -> str | None:

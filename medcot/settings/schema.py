@@ -25,6 +25,11 @@ class LoraSettings(Section):
         "Rank-stabilized",
         "rsLoRA: scaled by alpha / √rank instead, so that a larger rank learns at the same pace.",
     )
+    dora: bool = setting(
+        False,
+        "DoRA",
+        "Learns each output's magnitude apart from its direction. Slower in training and decoding; with peft alone.",
+    )
     dropout: float = setting(0.0, "LoRA dropout", "On the adapter's input.", ge=0, lt=1)
     bias: Literal["none"] = setting(
         "none",

@@ -57,18 +57,21 @@ def test_plain_transformers_says_what_base_and_adapter_say(adapter, tmp_path, ti
     assert [p.name for p in tmp_path.iterdir()] == ["merged"], "nothing is left beside it"
 
 
-def test_rank_stabilized_lora_of_all_linear_layers_leaves_base_alone_and_is_merged_at_its_own_scale(
-    tmp_path, tiny_settings, tiny_model
+@pytest.mark.parametrize("lora", [{"rslora": True, "target_modules": ("all-linear",)}, {"dora": True}], ids=str)
+def test_other_kinds_of_lora_leave_base_alone_decode_beside_it_and_are_merged_at_their_own_scale(
+    tmp_path, tiny_settings, tiny_model, lora
 ):
     import torch
     from transformers import AutoModelForCausalLM
 
     from medcot.engine.answer.load import open_decoder
     from medcot.engine.backends.peft import PeftBackend
+    from medcot.engine.decode.runner import left_padded
+    from medcot.engine.gguf.adapter import write_adapter
 
-    run = train(tmp_path, changed(tiny_settings, "lora", rslora=True, target_modules=("all-linear",)))
+    run = train(tmp_path, changed(tiny_settings, "lora", **lora))
     config = json.loads((run.adapter_dir / "adapter_config.json").read_text())
-    assert config["use_rslora"] is True
+    assert (config["use_rslora"], config["use_dora"]) == ("rslora" in lora, "dora" in lora)
     assert set(config["target_modules"]) == set(LINEAR_LAYERS)
     notes = []
     decoder = open_decoder(of_run(run), PeftBackend(), notes.append, max_length=512)
@@ -81,6 +84,12 @@ def test_rank_stabilized_lora_of_all_linear_layers_leaves_base_alone_and_is_merg
         differ = max(float((a - b).abs().max()) for a, b in zip(found, reference.logits[arm], strict=True))
         assert differ == 0 if arm == "base" else differ < 0.02, "float16 was written"
     assert reference.arms_differ()
+    pad = left_padded([reference.texts[0]] * 2, reference.pad, "cpu")
+    beside, without = (decoder.runner.start(*pad, [False, tuned], 1)[0] for tuned in (True, False))
+    assert torch.equal(beside, without), "base is the same to the bit, whoever is beside it"
+    if "dora" in lora:
+        with pytest.raises(BadInput, match="no place for DoRA's magnitudes"):
+            write_adapter(run.adapter_dir, alone.config, decoder.contract, None, tmp_path / "x.gguf")
 
 
 def gemma_like(folder, dtype):

@@ -40,6 +40,7 @@ BOUNDS = {
     "lora.rank": ([1, 512], [0, 513]),
     "lora.alpha": ([1, 2048], [0, 2049]),
     "lora.rslora": ([True, False], ["perhaps"]),
+    "lora.dora": ([True, False], ["perhaps"]),
     "lora.dropout": ([0, 0.999], [-0.1, 1.0]),
     "lora.bias": (["none"], ["all"]),
     "lora.target_modules": ([["q_proj"], ["all-linear"]], [[], "q_proj"]),
@@ -124,6 +125,12 @@ def test_bound(path):
         (problem,) = problems_of(raw_with(path, value))
         assert problem.where.startswith(path)
         assert "got" in problem.what
+
+
+def test_dora_is_for_peft_alone():
+    (problem,) = problems_of({"backend": "unsloth", "lora": {"dora": True}})
+    assert problem.where == "lora.dora"
+    assert build({"lora": {"dora": True}}).backend == "auto"
 
 
 def test_all_linear_is_a_word_by_itself():

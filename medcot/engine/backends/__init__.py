@@ -53,7 +53,7 @@ def class_for(settings: RunSettings) -> type[Backend]:
     """The class of the backend that trains; its library is not imported yet."""
     import torch
 
-    name = backend_for(settings.backend, gpu=torch.cuda.is_available())
+    name = "peft" if settings.lora.dora else backend_for(settings.backend, gpu=torch.cuda.is_available())
     found: type[Backend] = importlib.import_module(f"{__name__}.{name}").BACKEND
     return found
 

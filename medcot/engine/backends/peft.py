@@ -48,6 +48,7 @@ def saved_config(checked: Config, modules: Collection[str]) -> LoraConfig:
     alpha, alphas = _usual_and_others(checked.alphas)
     scales = {"r": rank, "lora_alpha": alpha, "rank_pattern": ranks, "alpha_pattern": alphas}
     kinds = {"use_rslora": checked.rank_stabilized, "fan_in_fan_out": checked.fan_in_fan_out}
+    kinds["use_dora"] = checked.dora
     return LoraConfig(target_modules=targets, task_type="CAUSAL_LM", **scales, **kinds)
 
 
@@ -117,7 +118,7 @@ class PeftBackend:
             what = f"PEFT cannot load it: {first_line(error).rstrip('.')}."
             raise BadInput.of(str(adapter_dir), what, "Save it as plain LoRA, or use another adapter.") from error
         # PEFT silently skips weights whose names do not match; count them.
-        if sum("lora_" in name for name in tuned.state_dict()) != 2 * len(checked.ranks):
+        if sum("lora_" in name for name in tuned.state_dict()) != (3 if checked.dora else 2) * len(checked.ranks):
             raise misfit
         return tuned
 

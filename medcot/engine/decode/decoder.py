@@ -71,7 +71,7 @@ class PairDecoder:
         model, own = self.model, self.model.config._attn_implementation
         arms = ArmMask(model)
         use_grouped_attention(model)
-        if self.device.type == "cuda" and plain_layers(model):
+        if self.device.type == "cuda" and plain_layers(model) and arms.plain:
             arms.cast_adapter(model.get_input_embeddings().weight.dtype)
             fused = FusedLayers(layers) if (layers := fusable_layers(model)) else None
             yield CudaGraphRunner(model, arms, self._report, capture=True, fused=fused)

@@ -10,8 +10,8 @@ from torch import Tensor
 from medcot.errors import BadInput
 
 
-def lora_products(model: Any, *kinds: Literal["lora_A", "lora_B"]) -> list[Any]:
-    """The small matrix products of a PEFT model's LoRA layers."""
+def lora_products(model: Any, *kinds: Literal["lora_A", "lora_B", "lora_magnitude_vector"]) -> list[Any]:
+    """The small matrix products of a PEFT model's LoRA layers, and what DoRA puts around them."""
     return [m for name, m in model.named_modules() if name.rpartition(".")[0].endswith(kinds)]
 
 
@@ -19,7 +19,9 @@ class ArmMask:
     """The switch on a PEFT model's LoRA layers. It is the model's state: one user at a time."""
 
     def __init__(self, model: Any):
-        layers = lora_products(model, "lora_B")
+        # Each gives what is added to the base's own output. DoRA's calls lora_B for its weights too.
+        magnitudes = lora_products(model, "lora_magnitude_vector")
+        layers, self.plain = magnitudes or lora_products(model, "lora_B"), not magnitudes
         if not layers:
             what, fix = "the adapter holds no LoRA layers.", "Use an adapter that medcot or PEFT trained."
             raise BadInput.of("adapter", what, fix)

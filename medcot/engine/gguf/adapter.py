@@ -14,6 +14,7 @@ from medcot.adapters.verify import LAYER, Config, require_safe
 from medcot.engine.gguf.family import family_of, refused
 from medcot.engine.gguf.tensors import heads_of, in_neighbours, plain_name
 from medcot.engine.gguf.writer import CONTRACT_KEY, Naming, describe_file, written
+from medcot.errors import BadInput
 from medcot.hub import WEIGHTS
 from medcot.prompts.contract import PromptContract
 
@@ -34,6 +35,9 @@ class Scale:
 def write_adapter(folder: Path, config: Any, contract: PromptContract, naming: Naming, target: Path) -> None:
     """Write an adapter folder as one GGUF file. Raises BadInput for a family or a layer that is not written."""
     family, checked = family_of(config), require_safe(folder)
+    if checked.dora:
+        what = "llama.cpp's file of an adapter has no place for DoRA's magnitudes."
+        raise BadInput.of("--format", what, "Merge it: --format gguf, or the default.")
     names = gguf.get_tensor_name_map(family.arch, config.get_text_config().num_hidden_layers)
     alpha = next(iter(checked.alphas.values()))
     with written(target, family) as writer, safe_open(folder / WEIGHTS, "pt") as weights:

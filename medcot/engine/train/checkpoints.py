@@ -31,7 +31,10 @@ NOT_SHAPING = {
 }
 
 
-BEFORE = {"lora.rslora": "false"}  # settings that older checkpoints do not name, as those were made
+BEFORE = {
+    "lora.rslora": "false",
+    "lora.dora": "false",
+}  # settings that older checkpoints do not name
 
 
 class Manifest(BaseModel):

@@ -108,6 +108,9 @@ def peak_gib(
     tokens = hardware.largest_pass(lengths, arrangement.micro_batch, arrangement.sampling)
     hidden = kept.joined_hidden if kept.joined_hidden and hardware.joins(arrangement.sampling) else kept.hidden
     layer = tokens * width * (hidden * dims.hidden + kept.keys * dims.keys + kept.inner * dims.inner)
+    if settings.lora.dora:  # of all layers' outputs the base's and the adapter's are kept (counted, not measured)
+        layer += tokens * width * 2 * (3 * dims.hidden + 2 * dims.keys + 2 * dims.inner)
+        fixed += 4 * width * dims.hidden * dims.inner  # whole weights of one layer at a time, for their norms
     backward = tokens * width * kept.backward * dims.inner
     inputs = tokens * width * dims.hidden
     loss = kept.logit_bytes(tokens, dims.vocabulary, inputs) + inputs

@@ -59,6 +59,7 @@ def test_an_adapter_whose_start_left_the_base_alone_is_taken(tiny_model, tmp_pat
     "more",
     [
         {"use_rslora": True},
+        {"use_dora": True},
         {"rank_pattern": {"q_proj": 2}, "alpha_pattern": {"q_proj": 32}},
         {"layers_to_transform": [1]},
         {"target_modules": "all-linear"},
@@ -75,7 +76,6 @@ def test_plain_lora_of_any_shape_answers_beside_an_untouched_base(tiny_model, tm
 @pytest.mark.parametrize(
     "more",
     [
-        {"use_dora": True},
         {"lora_bias": True},
         {"bias": "all"},
         {"modules_to_save": ["lm_head"]},
@@ -204,6 +204,7 @@ PLAIN = {"target_modules": TARGETS}
     [
         PLAIN,
         {**PLAIN, "use_rslora": True},
+        {**PLAIN, "use_dora": True},
         {**PLAIN, "rank_pattern": {"q_proj": 2, "layers.1.self_attn.v_proj": 3}, "alpha_pattern": {"mlp.up_proj": 32}},
         {**PLAIN, "alpha_pattern": {"^model.layers.0.self_attn.q_proj": 64, "q_proj": 2}},
         {**PLAIN, "layers_to_transform": [1]},

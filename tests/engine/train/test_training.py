@@ -80,7 +80,7 @@ def test_a_stopped_and_resumed_run_ends_with_the_very_same_weights(tmp_path, tin
     settings = changed(tiny_settings, "training", sampling=sampling, max_steps=None, epochs=2.0, save_steps=100)
     settings = changed(settings, "lora", dropout=0.1)  # so that the random state matters too
     if sampling == "grouped":  # once each way
-        settings = changed(settings, "lora", rslora=True, target_modules=("all-linear",))
+        settings = changed(settings, "lora", rslora=True, dora=True, target_modules=("all-linear",))
     whole = train(tmp_path / "a", settings)
     parts = train(tmp_path / "b", settings, stop_at=3)
     assert not parts.has_adapter
