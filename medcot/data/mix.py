@@ -5,6 +5,7 @@ on behind those before it, so that each record of a run has one number.
 """
 
 import random
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from medcot.errors import BadInput, Problem
 from medcot.settings import DataSettings, FurtherSource, is_local_data
 
 SETTING = "data.more"
+OPTION = re.compile(r"-+set data\.")  # how a setting of the first data set is named on the command line
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +82,7 @@ def read(settings: DataSettings, place: int, before: int, *, fit: bool) -> Furth
 def _of_further(problem: Problem) -> Problem:
     """A problem of a further data set, put under its setting; those of single records name their file."""
     where = SETTING if problem.where.startswith("data.") else problem.where
-    return replace(problem, where=where, fix=problem.fix.replace("--set data.", f"in {SETTING} "), page=None)
+    return replace(problem, where=where, fix=OPTION.sub(f"in {SETTING} ", problem.fix), page=None)
 
 
 def weighed(train: Sequence[Example], shares: Sequence[Share], seed: int) -> tuple[list[Example], list[Share]]:

@@ -66,8 +66,9 @@ class Preview(BaseModel):
         counts = {"train": len(split.train), "held_out": len(split.held_out), "validation": validation}
         records = [*split.train, *split.held_out, *(split.validation or ())]
         several = min((e.record for e in records if e.more), default=None)
-        systems = {e.system for e in records}
-        shared = next(iter(systems)) if len(systems) == 1 and len(max(systems)) <= MOST_SYSTEM else None
+        own = {e.system for e in records if not any(e in share for share in split.shares)}
+        others = {e.system for e in split.train} - {""}  # of further data too, which may have none
+        shared = next(iter(own)) if len(own) == 1 and others <= own and len(max(own)) <= MOST_SYSTEM else None
         told = {"guessed": split.guessed, "unused": split.unused, "several": several, "system": shared or None}
         return cls(first=first, notes=split.notes, shares=list(map(str, split.shares)), **counts, **told)
 

@@ -8,7 +8,7 @@ import pytest
 from medcot.errors import BadInput
 from medcot.settings import build
 from medcot.workers import preflight
-from tests.conftest import tiny_raw
+from tests.conftest import tiny_raw, write_records
 
 
 def problems_of(raw: dict) -> dict[str, str]:
@@ -114,6 +114,16 @@ def test_a_system_message_that_all_records_share_becomes_the_contracts_and_is_to
 def test_where_there_are_no_system_messages_the_setting_stays_as_it_is(tiny_settings):
     plain, _ = preflight.check(tiny_settings.replacing("prompt", style="plain"))
     assert plain.data.system_messages == "keep"
+
+
+def test_further_data_without_system_messages_goes_under_that_of_the_first(tiny_model, tmp_path):
+    raw = tiny_raw(tiny_model, conversations(tmp_path / "a.jsonl", ["Be brief."] * 8))
+    further = {"data": {**raw["data"], "more": str(write_records(tmp_path / "b.jsonl", 3))}}
+    settings, _ = preflight.check(build({**raw, **further}))
+    assert (settings.prompt.system, settings.data.system_messages) == ("Be brief.", "leave_out")
+    conversations(tmp_path / "b.jsonl", ["Be kind."])
+    settings, _ = preflight.check(build({**raw, **further}))
+    assert (settings.prompt.system, settings.data.system_messages) == (None, "keep")
 
 
 def test_other_system_messages_stay_with_their_records(tiny_model, tmp_path):

@@ -58,7 +58,8 @@ def audit(split: data.Split, encoded: list[list[Encoded]], encoder: Encoder, set
     pairs = list({e.record: (e, own) for e, own in pairs}.values())  # a weight may have a record learned several times
     examples = of_source(split, settings)
     duplicates = _duplicates(examples)
-    sides = ([(e.record, e.question) for e in once(side)] for side in (split.train, split.held_out))
+    learned = [(e.record, turn.question) for e in once(split.train) for turn in e.turns]
+    sides = learned, [(e.record, e.question) for e in split.held_out]
     alike = [] if split.validation is not None else sorted(near_duplicates(*sides), key=lambda pair: -pair.similarity)
     too_long = [e.record for e, own in pairs if any(ids.truncated for ids in own)]
     unfit = [e.record for e, own in pairs if all(ids.truncated for ids in own)]

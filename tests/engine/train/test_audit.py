@@ -187,6 +187,13 @@ def test_several_data_sets_are_planned_each_with_what_it_gives(settings_for, tmp
     assert found.plan.steps == 10
 
 
+def test_a_later_turn_that_asks_a_held_out_question_is_found(settings_for):
+    rows = [conversation(i) for i in range(8)]
+    rows[6]["messages"][3]["content"] = "Case 2, part 0?"
+    (pair,) = planned(fitted(settings_for(rows))).audit.near_duplicate_pairs
+    assert (pair.held_out_record, pair.train_record) == (3, 7)
+
+
 def test_the_first_turns_of_a_long_conversation_are_learned_and_the_later_ones_counted(settings_for):
     rows = [conversation(i, turns=6 if i == 5 else 1) for i in range(8)]
     settings = fitted(settings_for(rows, overlong="shorten", max_length=160))
