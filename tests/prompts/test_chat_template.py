@@ -5,6 +5,7 @@ import datetime
 import functools
 import importlib.util
 import re
+from itertools import groupby
 from pathlib import Path
 
 import pytest
@@ -12,9 +13,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medcot.errors import BadInput
-from medcot.prompts.contract import Exchange, PromptContract, encode_prompt, make_contract, prompt_text
+from medcot.prompts.contract import (
+    Exchange,
+    PromptContract,
+    encode_prompt,
+    keeps_earlier_reasoning,
+    make_contract,
+    prompt_text,
+)
 from medcot.prompts.encoder import Encoder
-from medcot.prompts.tags import TAGS, parse
+from medcot.prompts.tags import TAGS, Turn, parse
 from medcot.settings import PromptSettings
 from tests import tiny
 
@@ -127,6 +135,22 @@ def test_a_familys_template_goes_on_after_an_answer(name):
     assert f"<response>\n{ANSWER}\n</response>" in earlier
     assert earlier.count(TAGS[0]) <= 1, "a template may leave earlier reasoning out, or write an empty one in its place"
     assert text.endswith(prompt_text(tokenizer, contract, QUESTION)[-10:])
+
+    encoder = Encoder(tokenizer, contract, "completion", 4096)
+    sequences = encoder.sequences([Turn("First?", REASONING, ANSWER), Turn(QUESTION, REASONING, ANSWER)])
+    alone, asked = learned_runs([encoder.encode(QUESTION, REASONING, ANSWER)]), len(sequences)
+    assert learned_runs(sequences) == alone * 2, "each answer is learned once, and as it is without a conversation"
+    assert sequences[-1].input_ids == encode_prompt(tokenizer, contract, QUESTION, [said]) + alone[0]
+    assert asked == 2 or keeps_earlier_reasoning(tokenizer, contract), "in one sequence only if nothing is forgotten"
+
+
+def learned_runs(sequences):
+    """The token ids that the loss sees, run by run."""
+    runs = []
+    for one in sequences:
+        for is_learned, pairs in groupby(zip(one.trained, one.input_ids, strict=True), key=lambda pair: pair[0]):
+            runs += [[token for _, token in pairs]] if is_learned else []
+    return runs
 
 
 # ---- tags that a template writes itself
