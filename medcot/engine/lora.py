@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
+from peft.optimizers import create_loraplus_optimizer
 from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.pytorch_utils import Conv1D
 
@@ -92,6 +93,18 @@ def own_names(model: Any) -> list[str]:
     """The ends of the names of the language model's linear layers, without the one that makes the logits."""
     inside = _inside(model)
     return list(dict.fromkeys(name.rpartition(".")[2] for name in linear_layers(model) if name in inside))
+
+
+def loraplus_optimizer(model: Any, arguments: Any, ratio: float | None) -> torch.optim.Optimizer | None:
+    """The optimizer of the Trainer's arguments, with a higher rate for lora_B; None for the Trainer's own."""
+    if ratio is None:
+        return None
+    from transformers import Trainer
+
+    kind, named = Trainer.get_optimizer_cls_and_kwargs(arguments)
+    decay = {"loraplus_weight_decay": arguments.weight_decay}
+    made: torch.optim.Optimizer = create_loraplus_optimizer(model, kind, loraplus_lr_ratio=ratio, **named, **decay)
+    return made
 
 
 def trained_parameters(model: Any, lora: LoraSettings) -> int:

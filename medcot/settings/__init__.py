@@ -8,6 +8,7 @@ from medcot.settings.build import (
     fields,
     idle_choice,
     message_of,
+    needs_peft,
 )
 from medcot.settings.extras import (
     BACKENDS,

@@ -14,7 +14,7 @@ from medcot.errors import BadInput, Problem
 from medcot.safety.foreign import parse_json
 from medcot.settings.inputs import PARTS, STYLES_WITH_SYSTEM, DataSettings, is_split
 from medcot.settings.names import STARTER, data_suffix, is_address, is_folder, is_local_data
-from medcot.settings.schema import ALL_LINEAR, RunSettings, TrainingSettings
+from medcot.settings.schema import ALL_LINEAR, LoraSettings, RunSettings, TrainingSettings
 
 Raw = dict[str, Any]  # settings as a file holds them: sections of plain values
 
@@ -214,14 +214,20 @@ def idle_choice(training: TrainingSettings, steps: int | None) -> str | None:
     return next((f"{p.where}: {p.what} {p.fix}" for p in choice_conflicts(known)), None)
 
 
+def needs_peft(lora: LoraSettings) -> list[str]:
+    """The settings in use that the backend peft alone takes."""
+    used = {"lora.dora": lora.dora, "lora.loraplus_ratio": lora.loraplus_ratio is not None}
+    return [name for name in used if used[name]]
+
+
 def _of_lora(settings: RunSettings) -> list[Problem]:
     found, lora = [], settings.lora
     if ALL_LINEAR in lora.target_modules and len(lora.target_modules) > 1:
         what = f"{ALL_LINEAR} names all layers, and others stand beside it."
         found.append(Problem("lora.target_modules", what, "Give one of the two."))
-    if lora.dora and settings.backend == "unsloth":
-        fix = "Set backend=peft or auto, or lora.dora=false."
-        found.append(Problem("lora.dora", "unsloth was not tried with it.", fix))
+    for name in needs_peft(lora) if settings.backend == "unsloth" else ():
+        fix = f"Set backend=peft or auto, or leave {name} as it is by default."
+        found.append(Problem(name, "unsloth was not tried with it.", fix))
     return found
 
 

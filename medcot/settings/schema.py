@@ -30,6 +30,14 @@ class LoraSettings(Section):
         "DoRA",
         "Learns each output's magnitude apart from its direction. Slower in training and decoding; with peft alone.",
     )
+    loraplus_ratio: float | None = setting(
+        None,
+        "LoRA+ ratio",
+        "The second of an adapter's two matrices learns at so many times training.learning_rate (LoRA+; 16 is usual); "
+        "none is plain LoRA. With peft alone.",
+        ge=1,
+        le=1000,
+    )
     dropout: float = setting(0.0, "LoRA dropout", "On the adapter's input.", ge=0, lt=1)
     bias: Literal["none"] = setting(
         "none",

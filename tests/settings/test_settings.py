@@ -5,7 +5,7 @@ from pydantic import ValidationError
 
 from medcot.errors import BadInput
 from medcot.runs.store import RunStore
-from medcot.settings import FurtherSource, RunSettings, build, cautions, fields, is_local_data
+from medcot.settings import FurtherSource, RunSettings, build, cautions, fields, is_local_data, needs_peft
 
 LARGEST_SEED = 2**31 - 1
 # path: (values at the edge of what is allowed, values just outside)
@@ -41,6 +41,7 @@ BOUNDS = {
     "lora.alpha": ([1, 2048], [0, 2049]),
     "lora.rslora": ([True, False], ["perhaps"]),
     "lora.dora": ([True, False], ["perhaps"]),
+    "lora.loraplus_ratio": ([1, 1000, None], [0.5, 1001, float("nan")]),
     "lora.dropout": ([0, 0.999], [-0.1, 1.0]),
     "lora.bias": (["none"], ["all"]),
     "lora.target_modules": ([["q_proj"], ["all-linear"]], [[], "q_proj"]),
@@ -127,10 +128,10 @@ def test_bound(path):
         assert "got" in problem.what
 
 
-def test_dora_is_for_peft_alone():
-    (problem,) = problems_of({"backend": "unsloth", "lora": {"dora": True}})
-    assert problem.where == "lora.dora"
-    assert build({"lora": {"dora": True}}).backend == "auto"
+@pytest.mark.parametrize("lora", [{"dora": True}, {"loraplus_ratio": 16}])
+def test_what_unsloth_was_not_tried_with_is_for_peft_alone(lora):
+    (problem,) = problems_of({"backend": "unsloth", "lora": lora})
+    assert [problem.where] == [f"lora.{name}" for name in lora] == needs_peft(build({"lora": lora}).lora)
 
 
 def test_all_linear_is_a_word_by_itself():

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from medcot.engine.models import LocalModel
-from medcot.settings import LoraSettings, ModelSettings, RunSettings, backend_for
+from medcot.settings import LoraSettings, ModelSettings, RunSettings, backend_for, needs_peft
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ def class_for(settings: RunSettings) -> type[Backend]:
     """The class of the backend that trains; its library is not imported yet."""
     import torch
 
-    name = "peft" if settings.lora.dora else backend_for(settings.backend, gpu=torch.cuda.is_available())
+    name = "peft" if needs_peft(settings.lora) else backend_for(settings.backend, gpu=torch.cuda.is_available())
     found: type[Backend] = importlib.import_module(f"{__name__}.{name}").BACKEND
     return found
 

@@ -31,10 +31,8 @@ NOT_SHAPING = {
 }
 
 
-BEFORE = {
-    "lora.rslora": "false",
-    "lora.dora": "false",
-}  # settings that older checkpoints do not name
+# Settings that older checkpoints do not name, as what they were.
+BEFORE = {"lora.rslora": "false", "lora.dora": "false", "lora.loraplus_ratio": "null"}
 
 
 class Manifest(BaseModel):

@@ -15,6 +15,7 @@ from medcot.adapters.card import model_card
 from medcot.data import starter
 from medcot.engine import distributed
 from medcot.engine.backends import Backend
+from medcot.engine.lora import loraplus_optimizer
 from medcot.engine.models import device_type
 from medcot.engine.outcome import StopSignal
 from medcot.engine.train import checkpoints, memory_plan
@@ -154,9 +155,11 @@ class Prepared:
                 trainer.observer.stage(SAMPLES, 0, len(starter.SAMPLE_QUESTIONS))
                 show_samples(trainer.model, self.encoder, t.sample_tokens, report, step=step, cached=cached)
 
+        arguments = trainer_arguments(self.settings, workspace, self.dtype, self.hardware)
         trainer = Trainer(
             model=self.model,
-            args=trainer_arguments(self.settings, workspace, self.dtype, self.hardware),
+            args=arguments,
+            optimizers=(loraplus_optimizer(self.model, arguments, self.settings.lora.loraplus_ratio), None),
             train_dataset=as_dataset(self.train_set),
             eval_dataset=as_dataset(self.validation),
             processing_class=self.encoder.tokenizer,

@@ -80,7 +80,8 @@ def test_a_stopped_and_resumed_run_ends_with_the_very_same_weights(tmp_path, tin
     settings = changed(tiny_settings, "training", sampling=sampling, max_steps=None, epochs=2.0, save_steps=100)
     settings = changed(settings, "lora", dropout=0.1)  # so that the random state matters too
     if sampling == "grouped":  # once each way
-        settings = changed(settings, "lora", rslora=True, dora=True, target_modules=("all-linear",))
+        kinds = {"rslora": True, "dora": True, "loraplus_ratio": 4.0, "target_modules": ("all-linear",)}
+        settings = changed(settings, "lora", **kinds)
     whole = train(tmp_path / "a", settings)
     parts = train(tmp_path / "b", settings, stop_at=3)
     assert not parts.has_adapter
@@ -90,6 +91,20 @@ def test_a_stopped_and_resumed_run_ends_with_the_very_same_weights(tmp_path, tin
     assert [(s.step, s.loss) for s in steps(parts)] == [(s.step, s.loss) for s in steps(whole)]
     assert len(steps(whole)) == 12
     assert_same_weights(adapter_tensors(whole), adapter_tensors(parts))
+
+
+def test_loraplus_trains_the_second_matrix_at_its_own_rate_and_one_is_the_trainers_own(tmp_path, tiny_settings):
+    import torch
+
+    settings = changed(tiny_settings, "training", max_steps=1, weight_decay=0.0, save_steps=100, validate_steps=100)
+    plain, same, fast = (
+        adapter_tensors(train(tmp_path / str(ratio), changed(settings, "lora", loraplus_ratio=ratio)))
+        for ratio in (None, 1.0, 4.0)
+    )
+    assert_same_weights(plain, same)
+    for name, before in plain.items():  # lora_B begins at 0, and Adam's first step is in proportion to the rate
+        times = 4 if "lora_B" in name else 1
+        assert torch.allclose(fast[name], before * times, rtol=1e-4), name
 
 
 @pytest.mark.parametrize(("base_too", "at"), [(True, (0, 2, 4)), (False, (2, 4))])
