@@ -6,7 +6,7 @@ names, so a setting that is misspelt is an error and never ignored.
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, computed_field, field_validator, model_validator
 
 from medcot.settings.extras import BackendName, TrackerName
 from medcot.settings.inputs import Count, DataSettings, ModelSettings, PromptSettings, Seed, Tokens
@@ -176,6 +176,12 @@ class TrackingSettings(Section):
         None, "Run name", "Shown in W&B and trackio; none is the run's id.", min_length=1, max_length=128
     )
 
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def wandb(self) -> bool:
+        """What this was called before there was a choice; scripts read it in what `--json` prints."""
+        return "wandb" in self.to
+
     @model_validator(mode="before")
     @classmethod
     def _as_once_written(cls, raw: Any) -> Any:
@@ -187,8 +193,10 @@ class TrackingSettings(Section):
             words = [word.strip() for word in found["to"].split(",")]
             found["to"] = [word for word in words if word not in ("", "none")]
         if isinstance(found.get("wandb"), bool) and isinstance(named := found.get("to", ()), list | tuple):
-            others = [name for name in named if name != "wandb"]
-            found["to"] = ["wandb", *others] if found.pop("wandb") else others
+            if not found.pop("wandb"):
+                found["to"] = [name for name in named if name != "wandb"]
+            elif "wandb" not in named:
+                found["to"] = ["wandb", *named]
         return found
 
     @field_validator("to")
