@@ -15,6 +15,7 @@ from medcot.cli.runs import facts
 from medcot.errors import BadInput
 from medcot.evaluation.summary import Summary
 from medcot.runs.events import Finished, Progress, Started, Validation
+from medcot.runs.ids import title_of
 from medcot.runs.job_dir import Status
 from medcot.runs.run import Evaluation, Run
 from medcot.runs.snapshot import cannot_be_read, listed
@@ -322,7 +323,7 @@ def shows_each_status(run: Run, page) -> None:
     progress.progress(run, status, seen, "")
     components.titled(run.id, status.state)
     assert run.id in History._row(page, listed(run))
-    assert run.id in OpenRun.label(page, listed(run))
+    assert title_of(run.id) in OpenRun.label(page, listed(run))
     display.runs([run])
     display.ending(run.id, status)
 
