@@ -323,7 +323,7 @@ def shows_each_status(run: Run, page) -> None:
     progress.progress(run, status, seen, "")
     components.titled(run.id, status.state)
     assert run.id in History._row(page, listed(run))
-    assert title_of(run.id) in OpenRun.label(page, listed(run))
+    assert title_of(run.id, run.about().name) in OpenRun.label(page, listed(run))
     display.runs([run])
     display.ending(run.id, status)
 
