@@ -30,6 +30,7 @@ ARGUMENTS = [
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
+    "--disable-features=PreloadTopChromeWebUI,WebUIOmniboxPopup",  # pages of the browser's own, loaded for each of ours
 ]
 PATIENCE = 60_000  # ms; two busy cores import a model library in half of it
 
