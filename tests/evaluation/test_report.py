@@ -279,22 +279,24 @@ def test_each_arm_has_a_column_and_each_comparison_its_sentence():
     ]
 
 
-def test_scores_intervals_and_table_go_to_the_runs_own_record_in_w_and_b(tmp_path):
+def test_scores_intervals_and_table_go_to_the_runs_own_record_in_w_and_b():
     from medcot.engine.tracking import Tracker
+    from medcot.engine.tracking.wandb_run import WandbRun
 
     class Logged:
         summary: ClassVar[dict] = {}
 
+    record = WandbRun.__new__(WandbRun)  # as it is once W&B has begun a run
+    record._run = Logged
+    tracker = Tracker(lambda event: None, {"wandb": record}, 0, [])
     summary = summary_of([example("a", 0.1, 0.2), example("b", 0.3, 0.7)])
-    Tracker(lambda event: None, Logged, tmp_path).figures(Summary.model_validate(summary))
+    tracker.figures(Summary.model_validate(summary))
     sent = Logged.summary
     assert sent["evaluation/arms/tuned/answer_rouge_l"] == pytest.approx(0.45)
     assert sent["evaluation/paired/tuned-base/low"] == summary["paired"]["tuned-base"]["low"]
     assert sent["evaluation/table"] == csv_text(Summary.model_validate(summary))
     right = {"accuracy": 0.5, "low": 0.4, "high": 0.6, "truncated": 0.0, "unparsed": 0.0}
-    Tracker(lambda event: None, Logged, tmp_path).figures(
-        Summary.model_validate({**summary, "kind": "choice", "arms": {"base": right, "tuned": right}})
-    )
+    tracker.figures(Summary.model_validate({**summary, "kind": "choice", "arms": {"base": right, "tuned": right}}))
     assert "choice/paired/tuned-base/low" in sent
     assert sent["evaluation/arms/tuned/answer_rouge_l"] == pytest.approx(0.45), "the other measure stays"
 

@@ -124,6 +124,9 @@ class Trainer(SFTTrainer):  # type: ignore[misc]  # trl has no types here
         self._count_tokens()
         super()._save_checkpoint(*args, **named)
 
+    def create_model_card(self, *args: Any, **named: Any) -> None:
+        """Write none into a checkpoint: TRL's imports an installed tracker, and what that raises would end the run."""
+
     def evaluate(self, *args: Any, **named: Any) -> dict[str, float]:
         with self.observer.paused():
             batches = math.ceil(len(self.eval_dataset) / (self.args.eval_batch_size * distributed.world_size()))
