@@ -166,9 +166,9 @@ def guessed(before: DataSettings, after: DataSettings) -> dict[str, str]:
     return {SHOWN.get(part, part): column for part, column in new.items() if column != old.get(part)}
 
 
-def in_words(guesses: dict[str, str]) -> str:
-    """One line that shows the guesses; empty where there are none."""
+def in_words(guesses: dict[str, str], of: str = "", fix: str = "Set data.*_column") -> str:
+    """One line that shows the guesses, `of` what, and what to do where they are wrong; empty where there are none."""
     if not guesses:
         return ""
     named = ", ".join(f"{part} from {column!r}" for part, column in guesses.items())
-    return f"Columns guessed by their names: {named}. Set data.*_column where that is wrong."
+    return f"Columns{of and f' of {of}'} guessed by their names: {named}. {fix} where that is wrong."

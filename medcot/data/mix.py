@@ -12,6 +12,7 @@ from pathlib import Path
 
 from medcot.data import columns, identifiers
 from medcot.data.examples import Example, check, read_records
+from medcot.data.identifiers import Places
 from medcot.errors import BadInput, Problem
 from medcot.settings import DataSettings, FurtherSource, is_local_data
 
@@ -62,21 +63,25 @@ def read(settings: DataSettings, place: int, before: int, *, fit: bool) -> Furth
         examples, masked = identifiers.handled(checked[: settings.limit], fitted)
     except BadInput as bad:
         raise BadInput([_of_further(problem) for problem in bad.problems]) from None
-    name, notes = Path(further.source).name, list[str]()
-    if guesses := columns.guessed(own, fitted):
-        named = ", ".join(f"{part} from {column!r}" for part, column in guesses.items())
-        notes.append(f"Columns of {name} guessed by their names: {named}. Name them in {SETTING} where that is wrong.")
-    if unused := columns.unused(rows, fitted):
-        notes.append(f"Not used of {name}, though they hold text: {', '.join(map(repr, unused))}.")
-    if skipped := len(rows) - len(checked):
-        notes.append(f"Empty records of {name} passed over, as data.empty_records=skip says: {skipped}.")
-    if masked:
-        kinds = identifiers.in_words(identifiers.counted(masked))
-        notes.append(f"Masked in {name}, since it could identify a person: {kinds}.")
+    name = Path(further.source).name
+    guessed = columns.in_words(columns.guessed(own, fitted), name, f"Name them in {SETTING}")
+    notes = told(name, guessed, columns.unused(rows, fitted), len(rows) - len(checked), masked)
     found = {name: getattr(fitted, name) for name in FurtherSource.model_fields if name != "weight"}
     share = Share(further.source, further.weight, before + 1, before + len(rows), len(examples))
     counted_on = [replace(e, record=e.record + before) for e in examples]
     return Further(further.model_copy(update=found), counted_on, share, notes)
+
+
+def told(name: str, guessed: str, unused: Sequence[str], skipped: int, masked: Places) -> list[str]:
+    """What to know of data beside the first: columns guessed and not used, how many empty records, what is masked."""
+    kinds = identifiers.in_words(identifiers.counted(masked))
+    found = (
+        guessed,
+        unused and f"Not used of {name}, though they hold text: {', '.join(map(repr, unused))}.",
+        skipped and f"Empty records of {name} passed over, as data.empty_records=skip says: {skipped}.",
+        masked and f"Masked in {name}, since it could identify a person: {kinds}.",
+    )
+    return [str(note) for note in found if note]
 
 
 def _of_further(problem: Problem) -> Problem:

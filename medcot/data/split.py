@@ -141,14 +141,8 @@ def _read_part(part: Part, source: DataSettings, is_split: bool, notes: list[str
     there = columns.known(rows)
     for column in [c for p, c in columns.named(source).items() if p not in columns.PARTS and c not in there]:
         notes.append(f"{name} has no column {column!r}, so none is read there.")
-    if guesses := columns.guessed(source, fitted):
-        named = ", ".join(f"{one} from {column!r}" for one, column in guesses.items())
-        notes.append(f"Columns of {name} guessed by their names: {named}. Rename them where that is wrong.")
-    if passed_over := len(rows) - len(examples):
-        notes.append(f"Empty records of {name} passed over, as data.empty_records=skip says: {passed_over}.")
-    if masked:
-        kinds = identifiers.in_words(identifiers.counted(masked))
-        notes.append(f"Masked in {name}, since it could identify a person: {kinds}.")
+    guessed = columns.in_words(columns.guessed(source, fitted), name, "Rename them")
+    notes += mix.told(name, guessed, [], len(rows) - len(examples), masked)
     return examples
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from medcot.engine import distributed, without_wandb
-from medcot.engine.tracking.files import TensorBoard, Trackio
+from medcot.engine.tracking.files import TABLE, TensorBoard, Trackio
 from medcot.engine.tracking.wandb_run import WandbRun, in_words
 from medcot.evaluation.summary import Summary
 from medcot.evaluation.table_csv import csv_text
@@ -18,7 +18,6 @@ from medcot.runs.run import Run
 from medcot.settings import TRACKERS, RunSettings, TrackerName
 
 OF_A_STEP = ("loss", "learning_rate", "grad_norm", "epoch", "tokens_seen", "tokens_per_second")
-TABLE = "table"  # the last part of the name under which an evaluation's CSV text is logged
 
 
 class Logged(Protocol):

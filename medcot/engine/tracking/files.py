@@ -14,6 +14,7 @@ from medcot.runs.run import Run
 from medcot.settings import RunSettings
 from medcot.settings.recipes import to_toml
 
+TABLE = "table"  # the last part of the name under which an evaluation's CSV text is logged
 FLUSH_SECONDS = 10  # how old TensorBoard's files may be while a run is at work
 TRACKIO_DIR = "TRACKIO_DIR"  # trackio's own variable
 
@@ -46,7 +47,7 @@ class TensorBoard:
         for name, value in figures.items():
             if not isinstance(value, str):
                 self._writer.add_scalar(name, value, step)
-            elif name.endswith("/table"):
+            elif name.endswith(f"/{TABLE}"):
                 self._writer.add_text(name, as_code(value), step)
 
     def close(self, code: int) -> None:
@@ -81,7 +82,7 @@ class Trackio:
         self._log({name: value for name, value in figures.items() if name != "step"}, int(figures["step"]))
 
     def results(self, figures: Mapping[str, float | int | str], step: int) -> None:
-        texts = {name: value for name, value in figures.items() if name.endswith("/table")}
+        texts = {name: value for name, value in figures.items() if name.endswith(f"/{TABLE}")}
         self._log({name: value for name, value in figures.items() if not isinstance(value, str)} | texts, step)
 
     def _log(self, figures: Mapping[str, float | int | str], step: int) -> None:

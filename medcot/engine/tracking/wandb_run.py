@@ -18,7 +18,6 @@ from medcot.runs.run import Run
 from medcot.settings import RunSettings
 
 CONNECT_SECONDS = 5.0
-OF_A_STEP = ("loss", "learning_rate", "grad_norm", "epoch", "tokens_seen", "tokens_per_second")
 ON = ("disable_code", "disable_git", "silent", "x_disable_machine_info", "x_disable_meta", "x_disable_stats")
 OFF = ("save_code", "symlink", "x_save_requirements")
 OF_WANDB = "WANDB_"  # how the names of its variables begin

@@ -41,20 +41,23 @@ class Choice:
                 found.setdefault(step, float(logged["eval_loss"]))
         return found
 
+    def ranked(self, history: History) -> list[int]:
+        """The steps of the losses that count, from the lowest loss up, the earliest of equal ones first."""
+        losses = self.losses(history)
+        return sorted(losses, key=lambda step: (losses[step], step))
+
     def best(self, history: History) -> int | None:
         """The step of the lowest loss, the earliest of equal ones; None where the newest is kept, or none is known."""
         if self.settings.keep != "best":
             return None
-        losses = self.losses(history)
-        return min(losses, key=lambda step: (losses[step], step), default=None)
+        return next(iter(self.ranked(history)), None)
 
     def is_over(self, history: History) -> bool:
         """Whether so many validations as training.patience says have passed without a lower loss."""
-        losses, patience = self.losses(history), self.settings.patience or 0
-        if not losses or not patience:
+        ranked, patience = self.ranked(history), self.settings.patience or 0
+        if not ranked or not patience:
             return False
-        lowest = min(losses, key=lambda step: (losses[step], step))
-        return sum(step > lowest for step in losses) >= patience
+        return sum(step > ranked[0] for step in ranked) >= patience
 
     def kept(self, history: History, step: int, checkpoints: Path, report: Report) -> tuple[int, Checkpoint | None]:
         """The step whose adapter is kept, and its checkpoint; None where it is the model as it is now, at `step`.
@@ -63,8 +66,8 @@ class Choice:
         """
         if self.settings.keep != "best":
             return step, None
-        losses, missed = self.losses(history), list[str]()
-        for at in sorted(losses, key=lambda one: (losses[one], one)):
+        missed = list[str]()
+        for at in self.ranked(history):
             checkpoint = Checkpoint(checkpoints / f"checkpoint-{at}")
             if at == step or not (damage := checkpoint.damage()):
                 break

@@ -15,8 +15,10 @@ from medcot.workers import preflight
 CARDS: dict[str, dict[str, str]] = TEXTS["form"]["recipes"]
 
 
-WHICH_RECORDS = {"source", "config", "split", "held_out", "held_out_from", "limit", "empty_records"}
-WHICH_RECORDS |= {"validation", "test", "more"}
+WHICH_RECORDS = {
+    *("source", "config", "split", "held_out", "held_out_from", "limit", "empty_records"),
+    *("validation", "test", "more"),
+}
 MOST_SIZES = 100
 
 

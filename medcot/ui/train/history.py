@@ -7,7 +7,7 @@ import gradio as gr
 
 from medcot.errors import BadInput
 from medcot.runs.export import Export
-from medcot.runs.ids import name_of, title_of
+from medcot.runs.ids import name_of
 from medcot.runs.job_dir import ALIVE, JobDir
 from medcot.runs.run import Run, duration, size
 from medcot.runs.snapshot import Listed, cannot_be_read
@@ -152,8 +152,8 @@ class Queue:
         mark = " ".join([str(busy and busy.path), *(str(job.path) for job in waiting)])
         if mark == seen_mark:
             return {}
-        at_work = f"At work: {label(busy)}." if busy else "The device is in use by a chat, or about to be free."
-        choices = [(label(job), job.path.name) for job in waiting]
+        at_work = f"At work: {self._label(busy)}." if busy else "The device is in use by a chat, or about to be free."
+        choices = [(self._label(job), job.path.name) for job in waiting]
         kept = chosen if chosen in [k for _, k in choices] else None  # never another: Cancel is about the chosen one
         listed = still(gr.update(choices=choices, value=kept, visible=bool(waiting)), chosen)
         queue = f"<h3>Queue</h3>{c.soft(at_work)}" if waiting else ""
@@ -170,10 +170,10 @@ class Queue:
             raise BadInput.of("job", what, "Choose one.")
         jobs.stop(job)
 
-
-def label(job: JobDir) -> str:
-    if isinstance(job, Run):
-        return f"Training {title_of(job.id, job.about().name)}"
-    run = Run(job.path.parents[1])
-    kind = "Export" if isinstance(job, Export) else "Evaluation"
-    return f"{kind} of {title_of(run.id, run.about().name)}"
+    def _label(self, job: JobDir) -> str:
+        run_id = job.id if isinstance(job, Run) else job.path.parents[1].name
+        listed = self.page.reader.look().find(run_id)
+        title = listed.title if listed else run_id
+        if isinstance(job, Run):
+            return f"Training {title}"
+        return f"{'Export' if isinstance(job, Export) else 'Evaluation'} of {title}"
