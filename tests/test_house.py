@@ -37,7 +37,6 @@ SHORT: dict[str, str] = {
     "data/uploads.py": "files that the page keeps; all else in data only reads",
     "engine/rank.py": "the entry point of one of a job's processes",
     "evaluation/rouge_metric.py": "an evaluate.Metric for others, apart because of what it imports",
-    "runs/export.py": "a job's folder of a kind of its own, like run.py",
     "runs/ids.py": "what a job is called, which runs, evaluations and exports share",
     "ui/fast_import.py": "a patch that must stand before everything else that imports gradio",
     "ui/progress.py": "how a job stands, which the cards of all tabs say in the same words",

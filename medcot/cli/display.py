@@ -18,12 +18,13 @@ from medcot.errors import Problem
 from medcot.evaluation import summary as results
 from medcot.evaluation.answers import ARMS, Reply, Shown, title
 from medcot.evaluation.summary import Summary, cautions, judgements, verdict_text
+from medcot.runs.export import Exported
 from medcot.runs.job_dir import State, Status
 from medcot.runs.plan import Audit, Planned
 from medcot.runs.run import Run, duration, size
 from medcot.runs.snapshot import cannot_be_read, listed
 from medcot.safety.foreign import visible
-from medcot.workers.protocol import CheckedServer, Exported
+from medcot.workers.protocol import CheckedServer
 
 T = TypeVar("T")
 

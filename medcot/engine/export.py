@@ -35,8 +35,9 @@ from medcot.hub import CONTRACT, WEIGHTS
 from medcot.machine import is_full_disk, write_atomically
 from medcot.prompts.contract import PromptContract
 from medcot.runs.events import Progress, Report
+from medcot.runs.export import Exported
 from medcot.settings import ModelSettings
-from medcot.workers.protocol import Exported, ExportRequest
+from medcot.workers.protocol import ExportRequest
 
 CHECKED_TOKENS = 48  # of each answer
 FORMATS = ("float16", "bfloat16")  # the finer first

@@ -26,6 +26,7 @@ from medcot.workers.slot import Slot, waiting_jobs
 
 if TYPE_CHECKING:
     from medcot.engine.answer.chat import LocalPair, ServerPair
+    from medcot.engine.gguf.chat import FilePair
 
 
 IDLE_SECONDS = 300.0
@@ -38,7 +39,7 @@ class Service:
         self.requests: queue.Queue[m.Request | None] = queue.Queue()
         self.cancelled: set[str] = set()
         self.slot: Slot | None = None
-        self.pair: LocalPair | ServerPair | None = None
+        self.pair: LocalPair | FilePair | ServerPair | None = None
         self.last_load: m.LoadRequest | None = None  # what was loaded, perhaps given back since
 
     def send(self, reply: m.AnyReply) -> None:
@@ -127,14 +128,19 @@ class Service:
             from medcot.engine.answer.chat import LocalPair
             from medcot.engine.answer.load import open_decoder
             from medcot.engine.backends.peft import PeftBackend
+            from medcot.engine.gguf.chat import FilePair
 
             adapter, backend = request.adapter, PeftBackend()
             decoder = open_decoder(adapter, backend, report, max_length=4096)
             if request.for_many:
                 report(Progress(stage="Preparing the decode"))
                 decoder.warm_up()
-            self.pair, self.last_load = LocalPair(decoder), request
+            if request.file:
+                report(Progress(stage="Loading the exported file in llama.cpp"))
+            self.pair = FilePair(decoder, request.file) if request.file else LocalPair(decoder)
+            self.last_load = request
             named = {"run": adapter.name, "model": adapter.base.id, "device": backend.device()}
+            named["file"] = request.file.name if request.file else ""
             follow_ups = decoder.contract.rules.follow_ups
             self.send(m.Loaded(id=request.id, **named, follow_ups=follow_ups, warnings=warnings))
         except BaseException:
@@ -163,7 +169,11 @@ class Service:
             raise WorkerFailed("No model is loaded. Choose a run first.")
         began = time.monotonic()
 
-        answers = self.pair.answer(request, self.send, lambda: request.id in self.cancelled)
+        try:
+            answers = self.pair.answer(request, self.send, lambda: request.id in self.cancelled)
+        except WorkerFailed:  # llama.cpp has ended: the next question loads anew
+            self.free()
+            raise
         self.send(m.Answered(id=request.id, **answers, seconds=time.monotonic() - began))
 
     def unload(self, request_id: str, reason: str) -> None:

@@ -1,15 +1,64 @@
-"""An export of a run's adapter: a job in the run's folder, with what was ordered, how far it is, and what was made."""
+"""An export of a run's adapter: a job in the run's folder, with what was ordered, how far it is, and what was made.
 
+One that the command line wrote elsewhere is noted there too, so that what it made is found.
+"""
+
+from dataclasses import dataclass
 from pathlib import Path
+
+from pydantic import BaseModel
 
 from medcot.errors import BadInput
 from medcot.hub import SETTINGS
 from medcot.machine import write_atomically
 from medcot.runs.ids import has_plain_name, new_id
 from medcot.runs.job_dir import STATUS, JobDir, command
-from medcot.settings.export import ExportOrder
+from medcot.safety.foreign import read_small
+from medcot.settings.export import QUANTIZATIONS, ExportOrder
 
 MADE = "exported.json"  # what the worker says of it
+
+
+class AskedFile(BaseModel):
+    """What llama.cpp answered from a GGUF file, greedily, held against what was exported.
+
+    `same_tokens` are those of its own answers that the exported model chooses too, after the same text.
+    """
+
+    questions: int
+    same_prompts: int  # whose tokens, by the file's own template and tokenizer, are those of the contract
+    tokens: int
+    same_tokens: int
+    same_answers: int  # to the last token
+    stopped: int  # answers that ended by themselves
+    running_on: int  # answers that did not, where the exported model ends by itself
+    tokens_per_second: float
+    scores: dict[str, float] = {}  # of the held-out records among them
+    tuned: dict[str, float] = {}  # the same of tuned, from the run's newest evaluation of these records
+
+
+class GgufFile(BaseModel):
+    """A GGUF file of an export; `refused` says why it was not kept."""
+
+    name: str
+    quantization: str
+    bytes: int
+    asked: AskedFile | None = None
+    refused: str = ""
+
+
+class Exported(BaseModel):
+    """What an export made: how many of the tokens of base and adapter the merged model chooses too, and its files."""
+
+    path: str
+    dtype: str
+    bytes: int
+    prompts: int
+    tokens: int
+    same_tokens: int
+    files: list[GgufFile] = []
+    notes: list[str] = []
+    commands: list[str] = []  # that run what was written
 
 
 class Export(JobDir):
@@ -26,6 +75,13 @@ class Export(JobDir):
         except (OSError, ValueError) as error:
             what = f"cannot be read: {error}."
             raise BadInput.of(str(self.path / SETTINGS), what, "Start a new export.") from None
+
+    def made(self) -> Exported | None:
+        """What it made; None before, or if that cannot be read."""
+        try:
+            return Exported.model_validate_json(read_small(self.path / MADE))
+        except (OSError, ValueError):
+            return None
 
     def processes(self) -> int:
         return 1
@@ -56,3 +112,52 @@ def new_export(run: Path, order: ExportOrder) -> Export:
     path.mkdir(parents=True)
     write_atomically(path / SETTINGS, order.model_dump_json(indent=1))
     return Export(path)
+
+
+def remember(run: Path, order: ExportOrder, made: Exported) -> None:
+    """Note in a run's folder what was exported of it elsewhere."""
+    export = new_export(run, order)
+    write_atomically(export.path / MADE, made.model_dump_json(indent=1))
+    export.write_status("finished", job="export")
+
+
+@dataclass(frozen=True, slots=True)
+class Shipped:
+    """A GGUF file that an export made of a run; `checked`: llama.cpp was asked, and said what was measured."""
+
+    path: Path
+    quantization: str
+    checked: bool
+
+    @property
+    def title(self) -> str:
+        return self.quantization.upper()
+
+
+def shipped(run: Path) -> list[Shipped]:
+    """The GGUF files of a run's exports that are there, one of each quantization, checked and newest first."""
+    found = [file for export in exports_of(run) for file in _files_of(export)]
+    newest = {file.quantization: file for file in reversed(found) if not file.checked}
+    newest |= {file.quantization: file for file in reversed(found) if file.checked}
+    return sorted(newest.values(), key=lambda file: list(QUANTIZATIONS).index(file.quantization))
+
+
+def _files_of(export: Export) -> list[Shipped]:
+    """The whole GGUF files that a finished export kept."""
+    made = export.made() if export.status().state == "finished" else None
+    if made is None:
+        return []
+    folder = export.target if export.target.is_dir() else Path(made.path)  # the runs may have been moved since
+    kept = [file for file in made.files if file.quantization in QUANTIZATIONS and not file.refused]
+    return [
+        Shipped(folder / file.name, file.quantization, file.asked is not None)
+        for file in kept
+        if Path(file.name).name == file.name and _size(folder / file.name) == file.bytes
+    ]
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return -1

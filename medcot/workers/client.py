@@ -16,7 +16,9 @@ from pydantic import BaseModel, ValidationError
 from medcot import machine
 from medcot.adapters.open import Adapter
 from medcot.errors import DEBUG, BadInput, Problem
+from medcot.hub import SETTINGS
 from medcot.machine import child_environment
+from medcot.runs.export import Exported, remember
 from medcot.settings.evaluation import KEY_VARIABLE, EndpointSettings
 from medcot.settings.export import MERGED, ExportOrder
 from medcot.workers import protocol as m
@@ -217,9 +219,7 @@ def check(
         return client.result(request, m.CheckedServer, on_stage)
 
 
-def export(
-    runs_dir: Path, adapter: Adapter, target: Path, on_stage: OnStage, order: ExportOrder = MERGED
-) -> m.Exported:
+def export(runs_dir: Path, adapter: Adapter, target: Path, on_stage: OnStage, order: ExportOrder = MERGED) -> Exported:
     """Merge an adapter into its base, or write it as GGUF.
 
     The target appears whole and checked, or not at all. Raises BadInput if it exists or cannot be written, WorkerFailed
@@ -231,9 +231,19 @@ def export(
     try:
         request.target.parent.mkdir(parents=True, exist_ok=True)
         with contextlib.closing(ServiceClient(runs_dir)) as client:
-            return client.result(request, m.Exported, on_stage)
+            made = client.result(request, Exported, on_stage)
+        with contextlib.suppress(OSError):  # it is there all the same
+            _remember(adapter, order, made)
+        return made
     except OSError as error:
         what = f"{request.target} cannot be written: {error.strerror}."
         raise BadInput.of("--to", what, "Name another.") from None
     finally:
         shutil.rmtree(request.draft, ignore_errors=True)
+
+
+def _remember(adapter: Adapter, order: ExportOrder, made: Exported) -> None:
+    """Note the GGUF files of a run's adapter in the run's folder, from which Chat knows them."""
+    run = adapter.path.parent
+    if order.format == "gguf" and adapter.origin is None and (run / SETTINGS).is_file():
+        remember(run, order, made)

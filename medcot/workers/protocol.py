@@ -79,57 +79,17 @@ class TorchDevice(BaseModel):
         return f"computes in {self.compute_dtype}{' on the Apple GPU (mps), without 4-bit' if self.mps else ''}"
 
 
-class AskedFile(BaseModel):
-    """What llama.cpp answered from a GGUF file, greedily, held against what was exported.
-
-    `same_tokens` are those of its own answers that the exported model chooses too, after the same text.
-    """
-
-    questions: int
-    same_prompts: int  # whose tokens, by the file's own template and tokenizer, are those of the contract
-    tokens: int
-    same_tokens: int
-    same_answers: int  # to the last token
-    stopped: int  # answers that ended by themselves
-    running_on: int  # answers that did not, where the exported model ends by itself
-    tokens_per_second: float
-    scores: dict[str, float] = {}  # of the held-out records among them
-    tuned: dict[str, float] = {}  # the same of tuned, from the run's newest evaluation of these records
-
-
-class GgufFile(BaseModel):
-    """A GGUF file of an export; `refused` says why it was not kept."""
-
-    name: str
-    quantization: str
-    bytes: int
-    asked: AskedFile | None = None
-    refused: str = ""
-
-
-class Exported(BaseModel):
-    """The answer to an ExportRequest: how many of the tokens of base and adapter the merged model chooses too."""
-
-    path: str
-    dtype: str
-    bytes: int
-    prompts: int
-    tokens: int
-    same_tokens: int
-    files: list[GgufFile] = []
-    notes: list[str] = []
-    commands: list[str] = []  # that run what was written
-
-
 class LoadRequest(Message):
     """Load an adapter on its base, in place of what was loaded. Answered by Loading..., then Loaded.
 
-    `for_many`: compile now, because many questions will follow.
+    `for_many`: compile now, because many questions will follow. `file` is a GGUF file of the adapter, which llama.cpp
+    loads, and which answers in tuned's place.
     """
 
     type: Literal["load"] = "load"
     adapter: Adapter
     for_many: bool = False
+    file: Path | None = None
 
 
 class ConnectRequest(Message):
@@ -228,6 +188,7 @@ class Loaded(Message):
     device: str
     follow_ups: bool = True  # the plain contract has none
     remote: bool = False  # a server answers, and the device here is free
+    file: str = ""  # the name of the GGUF file that answers in tuned's place
     warnings: list[str] = []
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from medcot.errors import BadInput, Failure, Problem
 from medcot.runs.events import Progress, Started
-from medcot.runs.export import exports_of, new_export
+from medcot.runs.export import Exported, exports_of, new_export, remember
 from medcot.settings import RunSettings, build
 from medcot.settings.evaluation import EvaluationOrder
 from medcot.settings.export import ExportOrder, export_order
@@ -74,6 +74,16 @@ def test_a_finished_export_has_its_link_and_sizes_and_names_no_folder_of_the_ser
     assert str(page.store.root) not in shown
     assert "Checked" not in shown, "a damaged file says nothing"
     assert panel.look(run.id, panel.open(run.id)[panel.mark]) == {}, "nothing new, nothing sent"
+
+
+def test_an_export_of_the_command_line_is_listed_without_a_link_or_a_folder(panel, run, tmp_path):
+    counts = {"bytes": 4, "prompts": 3, "tokens": 9, "same_tokens": 9}
+    remember(run.path, export_order("gguf"), Exported(path=str(tmp_path / "shipped"), dtype="float16", **counts))
+    shown = panel.open(run.id)[panel.made]
+    assert "Export, gguf" in shown
+    assert "written outside the run" in shown
+    assert "href" not in shown
+    assert str(tmp_path) not in shown
 
 
 def test_a_quantization_is_asked_for_with_gguf_and_refused_by_its_label(panel, run, monkeypatch):

@@ -3,7 +3,7 @@
 import queue
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection
 
 from medcot.engine import models
 from medcot.engine.answer.server import Cancelled, Endpoint
@@ -23,21 +23,25 @@ class Streamed:
 
     def __init__(self, request: AskRequest, send: SendPiece, text: Callable[[Arm], str]):
         self._request, self._send, self._text = request.id, send, text
-        self._began = time.monotonic()
-        self._last_piece = self._began - PIECE_SECONDS
+        self._began = dict.fromkeys(ARMS, time.monotonic())
+        self._last_piece = time.monotonic() - PIECE_SECONDS
         self._first: dict[Arm, float] = {}
         self._last: dict[Arm, float] = {}
         self._sent = dict.fromkeys(ARMS, 0)  # characters
         self.tokens: dict[Arm, int] = dict.fromkeys(ARMS, 0)
         self._ended: dict[Arm, Ending] = {}
 
+    def begin(self, arm: Arm) -> None:
+        """Note that an arm begins only now, after the other's answer."""
+        self._began[arm] = time.monotonic()
+
     def grew(self, arm: Arm, tokens: int, ended: Ending | None) -> None:
         """Note that an arm has so many tokens now, and why it has ended if it has."""
         self.tokens[arm] = tokens
-        self._first.setdefault(arm, self._seconds())
+        self._first.setdefault(arm, self._seconds(arm))
         if ended:
             self._ended[arm] = ended
-            self._last.setdefault(arm, self._seconds())
+            self._last.setdefault(arm, self._seconds(arm))
 
     def send_if_due(self) -> None:
         now = time.monotonic()
@@ -48,16 +52,16 @@ class Streamed:
         base, tuned = (texts[arm][self._sent[arm] :] for arm in ARMS)
         self._sent = {arm: len(text) for arm, text in texts.items()}
         said = {"base": base, "tuned": tuned, "tokens": dict(self.tokens), "ended": dict(self._ended)}
-        rate = sum(self.tokens.values()) / self._seconds()
+        rate = sum(self.tokens.values()) / max(map(self._seconds, ARMS))
         self._send(Piece.model_validate({"id": self._request, "tokens_per_second": rate, **said}))
 
     def reply(self, arm: Arm, ended: Ending) -> Reply:
-        first, last = self._first.get(arm, 0.0), self._last.get(arm, self._seconds())
+        first, last = self._first.get(arm, 0.0), self._last.get(arm, self._seconds(arm))
         text, tokens = self._text(arm), self.tokens[arm]
         return Reply(text=text, ended=ended, tokens=tokens, seconds=last, first_token_seconds=first)
 
-    def _seconds(self) -> float:
-        return max(1e-6, time.monotonic() - self._began)
+    def _seconds(self, arm: Arm) -> float:
+        return max(1e-6, time.monotonic() - self._began[arm])
 
 
 class LocalPair:
@@ -73,7 +77,7 @@ class LocalPair:
         """Both whole answers; if cancelled, what has come so far. Raises BadInput if it cannot be asked."""
         decoder = self.decoder
         rows = {row.arm: row for row in decoder.rows_for(request.question, request.histories)}
-        require_room(decoder, list(rows.values()), request.max_new_tokens)
+        require_room(models.window(decoder.model.config), rows.values(), request.max_new_tokens)
         streamed = Streamed(request, send, lambda arm: decoder.whole_text(rows[arm]))
 
         def on_step() -> None:
@@ -127,9 +131,8 @@ class ServerPair:
         return {arm: streamed.reply(arm, ended[arm]) for arm in ARMS}
 
 
-def require_room(decoder: PairDecoder, rows: Sequence[DecodedSequence], max_new_tokens: int) -> None:
+def require_room(window: int | None, rows: Collection[DecodedSequence], max_new_tokens: int) -> None:
     """Raise BadInput if question, history and answer do not fit the model's context window."""
-    window = models.window(decoder.model.config)
     longest = max(len(row.prompt) for row in rows)
     if window and longest + max_new_tokens > window:
         what = f"has {longest} tokens with what was said before, and {max_new_tokens} may follow; this model reads"

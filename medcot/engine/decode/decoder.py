@@ -26,7 +26,7 @@ LEAST_TOKENS = 60  # that repeat, however short the cycle: a row of dots is no l
 LEAST_ROUNDS = 3
 
 
-def is_repeating(tokens: Sequence[int]) -> bool:
+def is_repeating(tokens: Sequence[int | str]) -> bool:
     """Whether `tokens` end in a cycle of at most LONGEST_CYCLE, repeated at least LEAST_ROUNDS times."""
     for cycle in range(1, LONGEST_CYCLE + 1):
         length = max(LEAST_TOKENS, LEAST_ROUNDS * cycle)
@@ -59,7 +59,7 @@ class PairDecoder:
         self.model, self.tokenizer, self.contract = model.eval(), tokenizer, contract
         self.device = next(model.parameters()).device
         ends = model.generation_config.eos_token_id
-        self._eos = {contract.eos_id, tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends])} - {None}
+        self.ends = {contract.eos_id, tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends])} - {None}
         self._stop_strings = contract.rules.stops
         reference.take_tuned(model)
         self.reference, self._report = reference, report
@@ -109,7 +109,7 @@ class PairDecoder:
 
     def text(self, row: DecodedSequence) -> str:
         """The answer: the tag that the prompt opened, and the newly generated text without the end token."""
-        return self.contract.opened + raw_text(self.tokenizer, [t for t in row.tokens if t not in self._eos])
+        return self.contract.opened + raw_text(self.tokenizer, [t for t in row.tokens if t not in self.ends])
 
     def whole_text(self, row: DecodedSequence) -> str:
         """The text so far, without the bytes of a character that is not complete yet."""
@@ -157,7 +157,7 @@ class PairDecoder:
         return self.runner.start(*padded, [row.arm == "tuned" for row in rows], most)
 
     def _ending(self, row: DecodedSequence, decoding: Decoding) -> Ending | None:
-        if row.tokens[-1] in self._eos:
+        if row.tokens[-1] in self.ends:
             return "finished"
         if self._stop_strings and any(s in self.tokenizer.decode(row.tokens[-12:]) for s in self._stop_strings):
             return "finished"

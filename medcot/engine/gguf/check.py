@@ -20,7 +20,7 @@ from medcot.engine.models import raw_text, window
 from medcot.evaluation.answers import Decoding, Reply
 from medcot.prompts.contract import PromptContract
 from medcot.runs.events import Progress, Report
-from medcot.workers.protocol import AskedFile
+from medcot.runs.export import AskedFile
 
 LEAST = {"f16": 0.9, "bf16": 0.9, "q8_0": 0.9}  # of the tokens that have to be the exported model's; of others half
 BATCH = 16  # answers of the exported model at a time

@@ -27,8 +27,9 @@ from medcot.errors import BadInput, WorkerFailed, first_line
 from medcot.hub import CONTRACT
 from medcot.machine import write_atomically
 from medcot.runs.events import Progress, Report
+from medcot.runs.export import Exported, GgufFile
 from medcot.settings.export import QUANTIZATIONS, QUANTIZE_TOOL, can_run_files
-from medcot.workers.protocol import Exported, ExportRequest, GgufFile
+from medcot.workers.protocol import ExportRequest
 
 TOOL_SECONDS = 3600.0
 SIXTEEN = "f16"

@@ -4,11 +4,13 @@ The child listens on this machine alone and answers to a key that is made for it
 ended with whoever started it.
 """
 
+import json
 import queue
 import secrets
 import subprocess
 import threading
 import time
+from collections.abc import Generator, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -61,6 +63,7 @@ class LlamaServer:
             self.address = self._started(order)
         except BaseException:
             self._child.kill()
+            self._child.wait()
             raise
         self._http = httpx.Client(
             base_url=self.address,
@@ -136,15 +139,35 @@ class LlamaServer:
 
     def complete(self, prompt: list[int], decoding: Decoding, stops: tuple[str, ...] = ()) -> Completion:
         """What follows a prompt: the most likely tokens at temperature 0."""
-        body: Body = {"prompt": prompt, "n_predict": decoding.max_new_tokens, "stop": list(stops)}
-        body |= {"temperature": decoding.temperature, "top_p": decoding.top_p, "seed": decoding.seed}
-        # Nothing else of llama.cpp's own way to choose, which keeps 40 tokens and drops unlikely ones.
-        body |= {"top_k": 0, "min_p": 0.0, "repeat_penalty": 1.0, "cache_prompt": False, "return_tokens": True}
-        found = self._asked("/completion", body)
-        how = str(found.get("stop_type"))
+        found = self._asked("/completion", {**_body(prompt, decoding), "stop": list(stops)})
         seconds = float((found.get("timings") or {}).get("predicted_ms") or 0.0) / 1000
-        ended: Ending = "limit" if how == "limit" else "finished"
-        return Completion(list(found["tokens"]), ended, seconds, by_token=how == "eos")
+        by_token = found.get("stop_type") == "eos"
+        return Completion(list(found["tokens"]), _ending(found), seconds, by_token)
+
+    def stream(
+        self, prompt: list[int], decoding: Decoding, stops: tuple[str, ...] = (), shown: Iterable[str] = ()
+    ) -> Generator[tuple[str, int], None, Ending]:
+        """(text, tokens so far) of what follows a prompt, as it comes; returns how it ended. Closing it stops it.
+
+        Of special tokens only those that are `shown` are in the text. Its tokens are not to be had: llama.cpp leaves
+        those out of a stream that are parts of a character.
+        """
+        body = {**_body(prompt, decoding), "stop": list(stops), "preserved_tokens": list(shown), "stream": True}
+        try:
+            with self._http.stream("POST", "/completion", json=body) as response:
+                if response.status_code != httpx.codes.OK:
+                    response.read()
+                    raise WorkerFailed(f"llama.cpp refused a question: {response.text[:300]}")
+                for line in response.iter_lines():
+                    if line.startswith("data:"):
+                        event = json.loads(line.removeprefix("data:"))
+                        text = str(event.get("content") or "") + str(event.get("stopping_word") or "")
+                        yield text, int(event.get("tokens_predicted") or 0)
+                        if event.get("stop"):
+                            return _ending(event)
+        except (httpx.HTTPError, ValueError) as error:
+            raise WorkerFailed(f"llama.cpp ended while it was asked ({first_line(error)}).") from None
+        raise WorkerFailed("llama.cpp broke its answer off.")
 
     def reply(self, question: str, contract: PromptContract, decoding: Decoding) -> Reply:
         """The answer to a question under a contract."""
@@ -152,6 +175,18 @@ class LlamaServer:
         done = self.complete(self.asked_as(question, contract), decoding, contract.rules.stops)
         text, seconds = contract.opened + self.text(done.said), time.monotonic() - began
         return Reply(text=text, ended=done.ended, tokens=len(done.tokens), seconds=seconds)
+
+
+def _body(prompt: list[int], decoding: Decoding) -> Body:
+    """A request for what follows a prompt."""
+    body: Body = {"prompt": prompt, "n_predict": decoding.max_new_tokens}
+    body |= {"temperature": decoding.temperature, "top_p": decoding.top_p, "seed": decoding.seed}
+    # Nothing else of llama.cpp's own way to choose, which keeps 40 tokens and drops unlikely ones.
+    return body | {"top_k": 0, "min_p": 0.0, "repeat_penalty": 1.0, "cache_prompt": False, "return_tokens": True}
+
+
+def _ending(found: Body) -> Ending:
+    return "limit" if found.get("stop_type") == "limit" else "finished"
 
 
 def require_llama() -> None:

@@ -8,7 +8,7 @@ from string import Template
 from medcot.engine.gguf.template import go_template, stops
 from medcot.errors import BadInput
 from medcot.prompts.contract import PromptContract
-from medcot.workers.protocol import AskedFile, GgufFile
+from medcot.runs.export import AskedFile, GgufFile
 
 BASE_FILE = "base.gguf"
 CONTEXT = 4096  # tokens, unless the model reads fewer

@@ -6,7 +6,7 @@ import gradio as gr
 
 from medcot.errors import BadInput
 from medcot.hub import WEIGHTS
-from medcot.runs.export import MADE, Export, exports_of
+from medcot.runs.export import Export, exports_of
 from medcot.runs.job_dir import ALIVE
 from medcot.runs.run import Run, size
 from medcot.settings.export import FORMATS, QUANTIZATIONS, ExportOrder, export_order
@@ -17,7 +17,6 @@ from medcot.ui.guard import visitor_may
 from medcot.ui.job_reader import mark
 from medcot.ui.page import LATEST, QUIET, Page, Updates
 from medcot.workers import jobs
-from medcot.workers.protocol import Exported
 
 TEXTS: dict[str, str] = c.TEXTS["take"]
 MOST_SHOWN = 5  # exports
@@ -129,9 +128,10 @@ def adapter(run: Run) -> str:
 
 def made(run: Run, one: Export) -> str:
     """What a finished export holds, how it was checked, and its link."""
-    files = one.files()
-    total = size(sum(file.stat().st_size for file in files))
     said = "".join(map(c.soft, checked(one)))
+    if not (files := one.files()):
+        return said + c.soft(TEXTS["outside"])
+    total = size(sum(file.stat().st_size for file in files))
     rows = "".join(
         c.row(c.text(file.relative_to(one.target).as_posix()), [size(file.stat().st_size)]) for file in files
     )
@@ -142,9 +142,7 @@ def made(run: Run, one: Export) -> str:
 
 def checked(one: Export) -> list[str]:
     """What was checked of an export, and what was not kept, in words; nothing if that cannot be read."""
-    try:
-        told = Exported.model_validate_json((one.path / MADE).read_bytes())
-    except (OSError, ValueError):
+    if (told := one.made()) is None:
         return []
     said = [TEXTS["checked"].format_map(told.model_dump())] if told.prompts else []
     for file in told.files:

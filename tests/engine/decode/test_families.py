@@ -53,7 +53,7 @@ def said(decoder, end):
     """{(arm, number): tokens} by the decoder, all rows in one batch; a row ends at the token `end` too."""
     from medcot.evaluation.answers import Decoding
 
-    decoder._eos = {2, end}
+    decoder.ends = {2, end}
     rows = {(row.arm, n): row for n, q in enumerate(QUESTIONS) for row in decoder.rows_for(q)}
     decoder.decode(list(rows.values()), Decoding(TOKENS))
     return {key: row.tokens for key, row in rows.items()}

@@ -9,6 +9,7 @@ from medcot.adapters.open import of_run
 from medcot.cli import app
 from medcot.engine import deployed
 from medcot.errors import BadInput
+from medcot.runs.export import shipped
 from medcot.settings import build
 from medcot.settings.evaluation import EndpointSettings
 from medcot.settings.export import export_order
@@ -95,6 +96,8 @@ def test_the_command_line_exports_a_file_and_shows_what_llama_cpp_said(run, tmp_
     assert "are those of the exported model" in said
     assert "ollama create" in said
     assert {p.suffix for p in (tmp_path / "a").iterdir()} == {".gguf", "", ".md", ".json"}
+    noted = {(file.path.parent, file.title): file.checked for file in shipped(run.path)}
+    assert noted == {(tmp_path / "a", "F16"): True, (tmp_path / "a", "Q8_0"): True}, "the run knows them"
     again = CliRunner().invoke(app, [*asked, "--to", str(tmp_path / "a")])
     assert again.exit_code == 2
     assert "is there already" in again.output

@@ -8,9 +8,10 @@ import pytest
 from medcot.adapters.open import of_run
 from medcot.engine.gguf import check
 from medcot.errors import BadInput, WorkerFailed
+from medcot.runs.export import AskedFile
 from medcot.settings import ModelSettings, PromptSettings, build
 from medcot.settings.export import export_order
-from medcot.workers.protocol import AskedFile, ExportRequest
+from medcot.workers.protocol import ExportRequest
 from tests import families
 from tests.conftest import tiny_raw, write_records
 from tests.engine_tools import changed, train
