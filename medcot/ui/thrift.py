@@ -1,9 +1,11 @@
-"""Two habits of Gradio that cost a page more than all that it does, each switched off for one gr.Blocks.
+"""Three habits of Gradio that cost a page more than all that it does, each switched off for one gr.Blocks.
 
 Of an event's outputs Gradio builds each component anew, also those that a handler has left alone: about a millisecond
-for each of some forty. And its queue looks for something to do 1,100 times a second, a twentieth of a core for an idle
-server. (gradio 6; https://github.com/gradio-app/gradio/blob/main/gradio/blocks.py, postprocess_data, and queueing.py,
-start_processing)
+for each of some forty. Its queue looks for something to do 1,100 times a second, a twentieth of a core for an idle
+server. And the browser tells each output of every event at each piece of an answer how far it is, where no progress is
+shown too: on a busy machine a chat lags seconds behind its model. (gradio 6;
+https://github.com/gradio-app/gradio/blob/main/gradio/blocks.py, postprocess_data, queueing.py, start_processing, and
+js/core/src/dependency.ts, update_loading_stati_state)
 """
 
 import copy
@@ -18,8 +20,11 @@ PROGRESS_SECONDS = 1.0  # no event here reports progress to Gradio
 
 
 def be_thrifty(demo: gr.Blocks) -> None:
-    """Let answers cost what they change, and an idle queue next to nothing."""
+    """Let answers cost what they change, a hidden progress nothing, and an idle queue next to nothing."""
     demo._queue.sleep_when_free, demo._queue.progress_update_sleep_when_free = EVENT_SECONDS, PROGRESS_SECONDS
+    for event in demo.fns.values():
+        if event.show_progress == "hidden":
+            event.show_progress_on = []
     process_all = demo.postprocess_data
 
     async def process_changed(block_fn: Any, predictions: Any, state: SessionState | None) -> list[Any]:

@@ -64,6 +64,16 @@ def test_only_what_changes_is_built(monkeypatch):
     assert len(built) == 1
 
 
+def test_a_browser_keeps_no_progress_for_what_shows_none():
+    """Else each piece of an answer is followed by an update of every output of the page."""
+    with gr.Blocks() as demo:
+        box, button = gr.Textbox(), gr.Button()
+        button.click(lambda: "", None, box, show_progress="hidden")
+        button.click(lambda: "", None, box)
+    be_thrifty(demo)
+    assert [event["show_progress_on"] for event in demo.get_config_file()["dependencies"]] == [[], None]
+
+
 def test_an_answer_with_a_component_that_is_no_output_is_refused_as_ever():
     demo, parts = page()
     be_thrifty(demo)
