@@ -14,10 +14,12 @@ from medcot.errors import Failure, Problem
 from medcot.evaluation.answers import Arm, Ending, Reply
 from medcot.prompts.contract import PromptContract
 from medcot.runs.events import AnyEvent, PlanMade
+from medcot.runs.export import AskedFile, Exported, GgufFile, remember
 from medcot.runs.job_dir import State
 from medcot.runs.run import Run
 from medcot.runs.store import RunStore
 from medcot.settings import RunSettings
+from medcot.settings.export import export_order
 from medcot.workers import protocol as m
 
 CONTRACT = PromptContract(style="chat", system=None, template_hash="0", eos_id=2, eos_token="<|im_end|>")
@@ -48,7 +50,8 @@ class FakeClient:
         elif isinstance(message, m.LoadRequest | m.ConnectRequest):
             yield m.Loading(id=message.id, stage="Loading the model")
             name = message.name if isinstance(message, m.ConnectRequest) else message.adapter.name
-            self.loaded = m.Loaded(id=message.id, run=name, model="tiny", device="CPU")
+            file = message.file.name if isinstance(message, m.LoadRequest) and message.file else ""
+            self.loaded = m.Loaded(id=message.id, run=name, model="tiny", device="CPU", file=file)
             yield self.loaded
         elif isinstance(message, m.AskRequest):
             yield from self._answer(message)
@@ -127,3 +130,26 @@ def write_adapter(folder: Path, base: str = "owner/model") -> Path:
     config = {"peft_type": "LORA", "r": 1, "base_model_name_or_path": base}
     (folder / "adapter_config.json").write_text(json.dumps(config), encoding="utf-8")
     return folder
+
+
+ASKED = AskedFile(
+    **{"questions": 2, "same_prompts": 2, "tokens": 9, "same_tokens": 9, "same_answers": 2, "stopped": 2},
+    **{"running_on": 0, "tokens_per_second": 1.0},
+)
+
+
+def made_in(folder: Path, *kinds: str, checked: bool = True, **values: Any) -> Exported:
+    """What an export says of files of these quantizations, which lie in the folder and hold nothing."""
+    folder.mkdir(parents=True, exist_ok=True)
+    files = []
+    for kind in kinds:
+        (folder / f"a-{kind}.gguf").write_bytes(b"GGUF")
+        usual = {"name": f"a-{kind}.gguf", "quantization": kind, "bytes": 4, "asked": ASKED if checked else None}
+        files.append(GgufFile(**{**usual, **values}))
+    counts = {"bytes": 4, "prompts": 3, "tokens": 9, "same_tokens": 9}
+    return Exported(path=str(folder), dtype="float16", **counts, files=files)
+
+
+def write_shipped(run: Run, folder: Path, *kinds: str, **values: Any) -> None:
+    """An export of a run that the command line wrote into a folder."""
+    remember(run.path, export_order("gguf"), made_in(folder, *kinds, **values))

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from medcot.adapters.open import Adapter
+from medcot.runs.export import Shipped
 from medcot.settings import PromptStyle
 from medcot.settings.evaluation import EndpointSettings
 from medcot.workers import protocol as m
@@ -34,16 +35,17 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class AdapterSource:
-    """A run here, or an adapter from a folder or the Hub."""
+    """A run here, or an adapter from a folder or the Hub; or in tuned's place the file that a run was exported to."""
 
     adapter: Adapter
+    file: Shipped | None = None
 
     @property
     def name(self) -> str:
         return self.adapter.name
 
     def load_request(self) -> m.Request:
-        return m.LoadRequest(adapter=self.adapter, for_many=True)
+        return m.LoadRequest(adapter=self.adapter, for_many=True, file=self.file.path if self.file else None)
 
 
 @dataclass(frozen=True)

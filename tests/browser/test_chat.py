@@ -6,8 +6,11 @@ from playwright.sync_api import expect
 from medcot.data.starter import CHIPS, SAMPLE_QUESTIONS
 from medcot.machine import write_atomically
 from medcot.runs.ids import title_of
+from medcot.runs.store import RunStore
+from medcot.settings import RunSettings
 from medcot.workers.client import ServiceClient
 from tests.browser.conftest import PATIENCE
+from tests.fakes import FakeClient, write_run, write_shipped
 
 pytestmark = pytest.mark.slow
 expect.set_options(timeout=PATIENCE)
@@ -47,3 +50,24 @@ def test_asks_fills_both_panels_and_cancels(serve, open_page, tuned):
     page.reload()
     page.get_by_role("tab", name="Chat", exact=True).click()
     expect(page.locator("#question textarea")).to_have_value("")
+
+
+def test_an_exported_file_is_chosen_by_its_name_and_asked(serve, open_page, tmp_path):
+    run = write_run(RunStore(tmp_path / "runs"), RunSettings(), "finished", adapter=True)
+    client = FakeClient(base="A base answer.", tuned="<think>Why</think><response>The file's answer.</response>")
+    page = open_page(serve(tmp_path / "runs", client))
+    page.get_by_role("tab", name="Chat", exact=True).click()
+    choice = page.locator("#chat-beside")
+    expect(page.get_by_role("button", name="Ask both", exact=True)).to_be_visible()
+    expect(choice).to_be_hidden()
+
+    write_shipped(run, tmp_path / "shipped", "q8_0")
+    file = choice.get_by_label("The exported file (Q8_0), run by llama.cpp", exact=True)
+    file.check()  # it appears by itself
+    page.locator("#question textarea").fill("What suggests gout?")
+    page.get_by_role("button", name="Ask both", exact=True).click()
+    expect(page.locator("#panel-right h2")).to_contain_text("Q8_0")
+    expect(page.locator("#right-answer")).to_contain_text("The file's answer.")
+    expect(page.locator("#memory")).to_contain_text("with its exported file")
+    expect(file).to_be_checked()
+    assert str(tmp_path / "shipped") not in page.content()

@@ -2,15 +2,10 @@
 
 import pytest
 
-from medcot.runs.export import AskedFile, Exported, GgufFile, exports_of, new_export, remember, shipped
+from medcot.runs.export import exports_of, new_export, shipped
 from medcot.settings import RunSettings
 from medcot.settings.export import export_order
-from tests.fakes import write_run
-
-GOOD = AskedFile(
-    **{"questions": 2, "same_prompts": 2, "tokens": 9, "same_tokens": 9, "same_answers": 2, "stopped": 2},
-    **{"running_on": 0, "tokens_per_second": 1.0},
-)
+from tests.fakes import made_in, write_run, write_shipped
 
 
 @pytest.fixture
@@ -18,21 +13,6 @@ def run(runs_dir):
     from medcot.runs.store import RunStore
 
     return write_run(RunStore(runs_dir), RunSettings(), "finished", adapter=True)
-
-
-def made_in(folder, *kinds, **values):
-    """An export's own word of files of these quantizations, which lie in the folder."""
-    folder.mkdir(parents=True, exist_ok=True)
-    files = []
-    for kind in kinds:
-        (folder / f"a-{kind}.gguf").write_bytes(b"GGUF")
-        files.append(GgufFile(**{"name": f"a-{kind}.gguf", "quantization": kind, "bytes": 4, "asked": GOOD, **values}))
-    counts = {"bytes": 4, "prompts": 3, "tokens": 9, "same_tokens": 9}
-    return Exported(path=str(folder), dtype="float16", **counts, files=files)
-
-
-def elsewhere(run, folder, *kinds, **values):
-    remember(run.path, export_order("gguf"), made_in(folder, *kinds, **values))
 
 
 def found(run):
@@ -47,24 +27,24 @@ def test_files_of_the_page_and_of_the_command_line_are_found_the_newest_of_each_
     (export.path / "exported.json").write_text(made.model_copy(update={"path": "/moved/since"}).model_dump_json())
     in_the_run = [("Q8_0", True, export.target / "a-q8_0.gguf"), ("Q4_0", True, export.target / "a-q4_0.gguf")]
     assert found(run) == in_the_run
-    elsewhere(run, tmp_path / "shipped", "f16", "q8_0")
+    write_shipped(run, tmp_path / "shipped", "f16", "q8_0")
     outside = [(kind.upper(), True, tmp_path / "shipped" / f"a-{kind}.gguf") for kind in ("f16", "q8_0")]
     assert found(run) == [*outside, in_the_run[1]]
     assert [one.status().state for one in exports_of(run.path)] == ["finished", "finished"]
 
 
 def test_one_that_was_checked_goes_before_a_newer_one_that_was_not(run, tmp_path):
-    elsewhere(run, tmp_path / "checked", "q8_0")
-    elsewhere(run, tmp_path / "newer", "q8_0", "q4_0", asked=None)
+    write_shipped(run, tmp_path / "checked", "q8_0")
+    write_shipped(run, tmp_path / "newer", "q8_0", "q4_0", checked=False)
     assert [(title, checked) for title, checked, _ in found(run)] == [("Q8_0", True), ("Q4_0", False)]
 
 
 def test_what_is_not_good_not_whole_or_no_model_is_not_found(run, tmp_path):
-    elsewhere(run, tmp_path / "refused", "q8_0", refused="babbles")
-    elsewhere(run, tmp_path / "adapter", "LoRA")
-    elsewhere(run, tmp_path / "cut", "f16", bytes=5)
-    elsewhere(run, tmp_path / "away", "q4_0", name="../cut/a-f16.gguf")
-    elsewhere(run, tmp_path / "gone", "q5_0")
+    write_shipped(run, tmp_path / "refused", "q8_0", refused="babbles")
+    write_shipped(run, tmp_path / "adapter", "LoRA")
+    write_shipped(run, tmp_path / "cut", "f16", bytes=5)
+    write_shipped(run, tmp_path / "away", "q4_0", name="../cut/a-f16.gguf")
+    write_shipped(run, tmp_path / "gone", "q5_0")
     (tmp_path / "gone" / "a-q5_0.gguf").unlink()
     running = new_export(run.path, export_order("gguf"))
     (running.path / "exported.json").write_text(made_in(running.target, "q5_1").model_dump_json())
@@ -74,6 +54,6 @@ def test_what_is_not_good_not_whole_or_no_model_is_not_found(run, tmp_path):
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"path": 3}', '{"files": [{}]}', "[" * 10_000])
 def test_a_damaged_note_is_passed_over(run, tmp_path, text):
-    elsewhere(run, tmp_path / "shipped", "q8_0")
+    write_shipped(run, tmp_path / "shipped", "q8_0")
     (exports_of(run.path)[0].path / "exported.json").write_text(text)
     assert found(run) == []

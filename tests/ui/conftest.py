@@ -20,7 +20,7 @@ def chat(page) -> ChatTab:
         return ChatTab(page)
 
 
-DECODING = (320, 0, 1, 42)
+DECODING = (320, 0, 1, 42, "tuned")  # and what answers beside the base
 SESSION = gr.Request(session_hash="s")
 
 

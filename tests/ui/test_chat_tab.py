@@ -15,7 +15,7 @@ from tests.ui.conftest import DECODING, SESSION, ask
 
 def test_a_question_asked_before_the_page_has_its_list_goes_to_the_first_of_it(chat):
     run = write_run(chat.page.store, RunSettings(), "finished", adapter=True)
-    list(chat.ask(gr.Request(session_hash="s"), None, [], "What suggests gout?", False, False, 320, 0, 1, 42))
+    list(chat.ask(gr.Request(session_hash="s"), None, [], "What suggests gout?", False, False, *DECODING))
     loaded, asked = chat.page.client.requests
     assert loaded.adapter.name == run.id
     assert asked.question == "What suggests gout?"

@@ -33,6 +33,7 @@ DEMO_REFUSED = Problem(
 NOT_A_RUN = Problem(
     "comparison", "is kept in a run's folder.", "Choose a finished run, or switch the blinded comparison off."
 )
+NOT_TUNED = Problem("comparison", c.TEXTS["beside"]["not-judged"], c.TEXTS["beside"]["judge-tuned"])
 COMMENT_LENGTH = 4000
 # A spreadsheet needs the byte order mark.
 DOWNLOAD = c.from_file("download.js", name="comparisons.csv", kind="text/csv", start="\\ufeff")

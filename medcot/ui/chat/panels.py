@@ -1,12 +1,14 @@
 """The two panels, left and right: each shows one arm's reasoning and answer as they are written."""
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import gradio as gr
 
 from medcot.evaluation.answers import ARMS, Arm, Ending, Reply
+from medcot.runs.export import Shipped
 from medcot.ui import components as c
 from medcot.ui.chat.question import emergency
 from medcot.ui.conversation import Turn, counted
@@ -15,7 +17,8 @@ from medcot.ui.page import QUIET, Updates
 from medcot.workers import protocol as m
 
 SIDES = ("left", "right")
-TITLES = {"base": ("Base", "the model before tuning"), "tuned": ("Tuned", "base and adapter")}
+Titles = Mapping[str, tuple[str, str]]
+TITLES: Titles = {"base": ("Base", "the model before tuning"), "tuned": ("Tuned", "base and adapter")}
 LETTERS = {"left": "A", "right": "B"}
 OPEN_ORDER = ARMS
 UNASKED = "Appears here as it is written."
@@ -67,17 +70,22 @@ class Pair:
         return {**heads, self.switch: gr.update(choices=sides(order, False))}
 
 
-def heading(arm: str, side: str, blinded: bool, state: str = "") -> str:
+def titles_of(file: Shipped | None) -> Titles:
+    """What the arms are called, where a file answers in tuned's place."""
+    return {**TITLES, "tuned": (file.title, c.TEXTS["beside"]["head"])} if file else TITLES
+
+
+def heading(arm: str, side: str, blinded: bool, state: str = "", titles: Titles = TITLES) -> str:
     """The panel's title: the arm, or a letter if it is blinded; and what it is doing."""
-    title, what = (LETTERS[side], "") if blinded else TITLES[arm]
+    title, what = (LETTERS[side], "") if blinded else titles[arm]
     look = "blind" if blinded else arm
     name = f'<h2 class="mc-head-{look}">{title} <span class="mc-soft">{what}</span></h2>'
     return f'<div class="mc-title">{name}<span class="mc-state">{state}</span></div>' if state else name
 
 
-def sides(order: tuple[Arm, Arm], blinded: bool) -> list[tuple[str, str]]:
+def sides(order: tuple[Arm, Arm], blinded: bool, titles: Titles = TITLES) -> list[tuple[str, str]]:
     """The names of the panels on the switch, each with its side."""
-    return [(LETTERS[side] if blinded else TITLES[arm][0], side) for side, arm in zip(SIDES, order, strict=True)]
+    return [(LETTERS[side] if blinded else titles[arm][0], side) for side, arm in zip(SIDES, order, strict=True)]
 
 
 def ending(final: Reply, most: int) -> str:
@@ -112,6 +120,7 @@ class Showing:
     said: list[tuple[str, m.Answered]] = field(default_factory=list)
     anew: bool = False  # something was said before, and this question does not follow it
     most: int = 0  # new tokens
+    titles: Titles = field(default_factory=lambda: TITLES)
     once: Once = field(default_factory=Once)
 
     def updates(self, turn: Turn) -> Updates:
@@ -122,7 +131,7 @@ class Showing:
             ended = final.ended if final else turn.ended.get(arm)
             nothing = NONE if ended else "…" if turn.going else UNASKED
             updates |= {
-                panel.head: heading(arm, panel.side, self.blinded, self._state(turn, arm, ended)),
+                panel.head: heading(arm, panel.side, self.blinded, self._state(turn, arm, ended), self.titles),
                 panel.reasoning: c.passage(parts.reasoning, NONE if parts.answer else nothing),
                 panel.answer: answer(parts.answer, nothing),
                 panel.ending: self._ending(final, parts.problems),
@@ -135,9 +144,9 @@ class Showing:
         question = f'<p class="mc-asked" dir="auto">{c.text(self.question)}</p>' if self.question else ""
         return {
             self.pair.asked: question + (c.soft(c.TEXTS["chat"]["anew"]) if self.anew else ""),
-            self.pair.earlier: "".join(earlier(question, answered) for question, answered in self.said),
+            self.pair.earlier: "".join(earlier(question, answered, self.titles) for question, answered in self.said),
             self.pair.emergency: emergency(self.question),
-            self.pair.switch: gr.update(choices=sides(self.order, self.blinded)),
+            self.pair.switch: gr.update(choices=sides(self.order, self.blinded, self.titles)),
             **{panel.copied: "" for panel in self.pair.panels},
         }
 
@@ -164,10 +173,10 @@ class Showing:
         return f'<p class="mc-ending">{c.text(ending(final, self.most))}{said}</p>' if final else ""
 
 
-def earlier(question: str, answered: m.Answered) -> str:
+def earlier(question: str, answered: m.Answered, titles: Titles) -> str:
     """A question of before, with both answers under it."""
     arms = "".join(
-        f'<div class="mc-arm mc-arm-{arm}"><b>{TITLES[arm][0]}</b>'
+        f'<div class="mc-arm mc-arm-{arm}"><b>{titles[arm][0]}</b>'
         f"<details><summary>Reasoning</summary>{c.passage(said.reasoning, NONE)}</details>"
         f"{answer(said.answer, NONE)}</div>"
         for arm, said in zip(ARMS, (answered.base, answered.tuned), strict=True)

@@ -11,6 +11,7 @@ from medcot.runs import comparisons
 from medcot.runs.run import Run
 from medcot.settings import STARTER, EvaluationSettings
 from medcot.ui import components as c
+from medcot.ui.chat.beside import Beside
 from medcot.ui.chat.judging import Blinded, Judged
 from medcot.ui.chat.question import Decoding, read
 from medcot.ui.components import stripped, style_of
@@ -33,6 +34,7 @@ class Picker:
         self.nobody = c.block()
         self.train = c.small_button("Go to Train", visible=False, elem_id="chat-to-train")
         self.runs = gr.Dropdown([], label="Model", visible=False, filterable=False, elem_id="chat-run")
+        self.beside = Beside(page, self.runs)
         with gr.Row(elem_classes="mc-folds") as self.folds, gr.Accordion("Other adapter", open=False, elem_id="other"):
             with gr.Row(elem_classes="mc-fields"):
                 self.other = c.adapter_fields("other")
@@ -70,10 +72,10 @@ class Picker:
         names = self.names(opened)
         return chosen if chosen in names else next(iter(names), None)
 
-    def source(self, name: object, opened: Opened) -> Source | None:
-        """The model of this name. Raises BadInput if a run's adapter cannot be used."""
+    def source(self, name: object, opened: Opened, beside: object = None) -> Source | None:
+        """The model of this name. Raises BadInput if a run's adapter, or the file chosen beside it, cannot be used."""
         if run := self.page.reader.find(name):
-            return AdapterSource(of_run(run))
+            return AdapterSource(of_run(run), self.beside.file(run, beside))
         if self.page.server and self.page.server.name == name:
             return self.page.server
         return next((AdapterSource(a) for a in opened if a.name == name), None)
@@ -154,7 +156,8 @@ class Picker:
             line = f"Connected to {c.text(loaded.device)}. No model is in memory here."
         elif loaded:
             line = (
-                f"In memory: {c.text(self.shown(loaded.run))}, on {c.text(loaded.device)}. It leaves after five "
+                f"In memory: {c.text(self.shown(loaded.run))}{' with its exported file' if loaded.file else ''}, "
+                f"on {c.text(loaded.device)}. It leaves after five "
                 "minutes without a question, or as soon as a training or an evaluation waits for the device."
             )
         elif busy := self.page.reader.busy():

@@ -12,10 +12,11 @@ from medcot import safety
 from medcot.adapters.open import Adapter
 from medcot.data.starter import CHIPS
 from medcot.errors import BadInput
+from medcot.runs.export import Shipped
 from medcot.runs.run import Run
 from medcot.ui import components as c
 from medcot.ui.chat import judging, question
-from medcot.ui.chat.panels import OPEN_ORDER, Once, Pair, Showing
+from medcot.ui.chat.panels import OPEN_ORDER, Once, Pair, Showing, titles_of
 from medcot.ui.chat.picker import Picker
 from medcot.ui.conversation import TAKEN, Question, Turn
 from medcot.ui.guard import visitor_may
@@ -49,7 +50,8 @@ class ChatTab:
     def _wire(self) -> None:
         box, form, picker, blinded = self.box, self.form, self.picker, self.blinded
         asked = [self.note, *self.pair.outputs, box.moved, *box.buttons, form.card]
-        values = [picker.runs, picker.opened, box.text, blinded.on, blinded.demo_too, *self.decoding.fields]
+        values = [picker.runs, picker.opened, box.text, blinded.on, blinded.demo_too]
+        values += [*self.decoding.fields, picker.beside.choice]
         # Many at once: the conversation decides whose turn it is, and tells the others that they wait.
         free: dict[str, Any] = {"concurrency_limit": None, **QUIET}
         gr.on([box.ask.click, box.text.submit], self.ask, values, asked, **free)
@@ -77,7 +79,7 @@ class ChatTab:
     def ask(self, request: gr.Request, *values: Any) -> Iterator[Updates]:
         """Ask both, and go on with the conversation where it can be."""
         session = str(request.session_hash)
-        name, opened, text, blinded, demo_too, *fields = values
+        name, opened, text, blinded, demo_too, *fields, beside = values
         # Asked before the page has its list, it is for the first of it, as the list will show.
         name, text = name or next(iter(self.picker.names(opened)), None), str(text or "")
         self.conversation.give_up(session)  # from now on the panels belong to this question, even if it is refused
@@ -89,8 +91,9 @@ class ChatTab:
             return
         try:
             decoding = question.read(fields)
-            source = self.picker.source(name, opened)
-            run = self._comparable(name, opened, demo_too) if blinded else None
+            source = self.picker.source(name, opened, beside)
+            file = source.file if isinstance(source, AdapterSource) else None
+            run = self._comparable(name, opened, demo_too, file) if blinded else None
         except BadInput as bad:
             yield self._unasked(session, c.refused(bad), question.emergency(text))
             return
@@ -105,7 +108,8 @@ class ChatTab:
             trial = judging.Trial(run, text.strip(), order, decoding, source.adapter.base.id)
             self.trials[session] = trial
         followed = {"said": before} if sent.follow_up else {"anew": bool(before) and not run}
-        showing = Showing(self.pair, order, bool(run), text.strip(), most=decoding.max_new_tokens, **followed)
+        shown: dict[str, Any] = {"most": decoding.max_new_tokens, "titles": titles_of(file), **followed}
+        showing = Showing(self.pair, order, bool(run), text.strip(), **shown)
         yield from self._shown(session, sent, showing, trial)
 
     def _unasked(self, session: str, note: str, emergency: str) -> Updates:
@@ -142,11 +146,13 @@ class ChatTab:
         self._warned[session] = mark
         return warning
 
-    def _comparable(self, name: object, opened: list[Adapter], demo_too: object) -> Run:
+    def _comparable(self, name: object, opened: list[Adapter], demo_too: object, file: Shipped | None) -> Run:
         """The run whose folder keeps a judgement. Raises BadInput if the model cannot be compared blinded."""
         run = self.page.reader.find(name)
         if run is None:
             raise BadInput(judging.NOT_A_RUN)
+        if file:
+            raise BadInput(judging.NOT_TUNED)
         if self.picker.is_demonstration(name, opened) and not demo_too:
             raise BadInput(judging.DEMO_REFUSED)
         return run
