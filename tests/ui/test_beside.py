@@ -42,7 +42,7 @@ def test_a_checked_file_is_asked_and_shown_as_what_it_is(chat, run, tmp_path):
     *_, last = ask(chat, run, "q8_0")
     assert loads(chat)[-1].file == tmp_path / "shipped" / "a-q8_0.gguf"
     left, right = (last[panel.head] for panel in chat.pair.panels)
-    assert ("Base" in left, "Q8_0" in right, "Tuned" in right) == (True, True, False)
+    assert ("Base" in left, "Exported file" in right, "Q8_0, run by" in right) == (True, True, True)
     assert "with its exported file" in chat.picker.memory_line()
     assert str(tmp_path) not in chat.picker.memory_line() + str(last)
 

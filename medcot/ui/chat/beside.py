@@ -16,7 +16,7 @@ from medcot.ui import components as c
 from medcot.ui.guard import visitor_may
 from medcot.ui.page import LATEST, Page, Updates, mark_of
 
-TEXTS: dict[str, str] = c.TEXTS["beside"]
+TEXTS: dict[str, Any] = c.TEXTS["beside"]
 
 
 class Beside:
@@ -73,4 +73,5 @@ def offered_of(files: list[Shipped]) -> list[Shipped]:
 
 def missing(files: list[Shipped]) -> str:
     """Why none of these files can be asked."""
-    return TEXTS["unchecked" if can_run_files() else "no-llama"].format(kind=", ".join(file.title for file in files))
+    why = TEXTS["unchecked" if can_run_files() else "no-llama"]
+    return str(why).format(kind=", ".join(file.title for file in files))

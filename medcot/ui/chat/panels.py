@@ -72,7 +72,10 @@ class Pair:
 
 def titles_of(file: Shipped | None) -> Titles:
     """What the arms are called, where a file answers in tuned's place."""
-    return {**TITLES, "tuned": (file.title, c.TEXTS["beside"]["head"])} if file else TITLES
+    if file is None:
+        return TITLES
+    title, what = c.TEXTS["beside"]["head"]
+    return {**TITLES, "tuned": (title, what.format(kind=file.title))}
 
 
 def heading(arm: str, side: str, blinded: bool, state: str = "", titles: Titles = TITLES) -> str:
