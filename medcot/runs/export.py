@@ -3,6 +3,7 @@
 One that the command line wrote elsewhere is noted there too, so that what it made is found.
 """
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,6 +69,10 @@ class Export(JobDir):
     def target(self) -> Path:
         return self.path / "model"
 
+    def clear(self) -> None:
+        """Remove what a killed worker left half-made."""
+        shutil.rmtree(draft_of(self.target), ignore_errors=True)
+
     def order(self) -> ExportOrder:
         """What it was ordered to write. Raises BadInput if settings.json cannot be read."""
         try:
@@ -98,6 +103,11 @@ class Export(JobDir):
     @property
     def how_to_stop(self) -> str:
         return command(f"stop {self.path.parent.parent.name}", self.path.parents[2])
+
+
+def draft_of(target: Path) -> Path:
+    """Where an export is written until it is whole and checked."""
+    return target.with_name(f".{target.name}.part")
 
 
 def exports_of(run: Path) -> list[Export]:

@@ -120,8 +120,10 @@ def start_export(run: Run, order: ExportOrder) -> Export:
     if run.status().state in ALIVE:
         raise BadInput.of("run", f"{run.id} is still training.", "Wait until it is finished, or stop it.")
     of_run(run)
-    if busy := next((one for one in exports_of(run.path) if one.status().state in ALIVE), None):
-        raise BadInput.of("run", f"{busy.named} is at work.", "Wait until it ends, or stop it.")
+    for one in exports_of(run.path):
+        if one.status().state in ALIVE:
+            raise BadInput.of("run", f"{one.named} is at work.", "Wait until it ends, or stop it.")
+        one.clear()
     with _writing(run.path):
         export = new_export(run.path, order)
         with export.place():

@@ -1,16 +1,23 @@
 """A run exported as GGUF: asked by llama.cpp, held against the merged model, whole or not there at all."""
 
 import json
+import os
 import shutil
+import signal
+import time
 
 import pytest
 
 from medcot.adapters.open import of_run
 from medcot.engine.gguf import check
 from medcot.errors import BadInput, WorkerFailed
-from medcot.runs.export import AskedFile
+from medcot.runs.export import AskedFile, shipped
+from medcot.runs.job_dir import ALIVE
+from medcot.runs.run import Run
 from medcot.settings import ModelSettings, PromptSettings, build
 from medcot.settings.export import export_order
+from medcot.workers import client as workers
+from medcot.workers import jobs
 from medcot.workers.protocol import ExportRequest
 from tests import families
 from tests.conftest import tiny_raw, write_records
@@ -192,6 +199,49 @@ def test_a_disk_that_fills_while_it_is_written_is_said_and_nothing_is_left(adapt
         with pytest.raises(BadInput, match="the disk is full; nothing was left there"):
             exported(adapter, disk / "shipped", "f16", questions=0, report=report)
         assert [p.name for p in disk.iterdir()] == ["filler"]
+
+
+def wait_until(condition, seconds=100):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.02)
+
+
+def test_a_killed_export_leaves_nothing_and_says_that_it_ended(adapter, tmp_path, monkeypatch):
+    """`kill -9`, as by a kernel that is out of memory."""
+    clients = []
+
+    class Client(workers.ServiceClient):
+        def __init__(self, *given, **more):
+            super().__init__(*given, **more)
+            clients.append(self)
+
+    def on_stage(stage):
+        if [p.name for p in tmp_path.iterdir()] == [".shipped.part"]:
+            clients[0]._child.kill()
+
+    monkeypatch.setattr(workers, "ServiceClient", Client)
+    with pytest.raises(WorkerFailed, match="ended unexpectedly, perhaps for want of memory"):
+        workers.export(adapter.path.parents[1], adapter, tmp_path / "shipped", on_stage, export_order("gguf"))
+    assert list(tmp_path.iterdir()) == []
+    assert shipped(adapter.path.parent) == []
+
+
+def test_a_killed_export_of_the_page_is_interrupted_and_the_next_one_takes_its_rest_away(adapter):
+    run = Run(adapter.path.parent)
+    first = jobs.start_export(run, export_order("gguf", max_new_tokens=8))
+    draft = first.path / ".model.part"
+    wait_until(draft.exists)
+    os.kill(first.status().pid, signal.SIGKILL)
+    wait_until(lambda: first.status().state not in ALIVE)
+    assert first.status().state == "interrupted"
+    assert (first.files(), shipped(run.path), draft.exists()) == ([], [], True)
+    second = jobs.start_export(run, export_order("gguf", questions=2, max_new_tokens=8))
+    assert not draft.exists()
+    wait_until(lambda: second.status().state not in ALIVE)
+    assert second.status().state == "finished", second.log_tail()
+    assert [file.title for file in shipped(run.path)] == ["Q8_0"]
 
 
 def test_a_draft_that_a_killed_export_left_is_replaced(adapter, tmp_path):
