@@ -76,7 +76,7 @@ def loaded(adapter: Adapter, dtype: str) -> tuple[Any, Any]:
     decoder._eos = set()
     from medcot.engine import models
 
-    base, _ = backend.load(models.resolve(wanted.base, quiet), wanted.base, max_length=4096)
+    base = backend.load(models.resolve(wanted.base, quiet), wanted.base, max_length=4096)
     peer = backend.with_adapter(base, adapter.path)
     peer.generation_config.eos_token_id = None
     return decoder, peer

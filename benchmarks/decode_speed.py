@@ -55,7 +55,8 @@ def opened(settings: Any, *, keep_packed: bool) -> tuple[Any, Any, Any]:
     from medcot.engine.backends import peft
 
     backend = peft.PeftBackend()
-    base, tokenizer = backend.load(models.resolve(settings.model, lambda event: None), settings.model, max_length=4096)
+    local = models.resolve(settings.model, lambda event: None)
+    base, tokenizer = backend.load(local, settings.model, max_length=4096), models.load_tokenizer(local.path)
     contract = prompts.make_contract(settings.prompt, tokenizer)
     with tempfile.TemporaryDirectory() as folder:
         made = backend.attach(base, settings.lora, seed=1, checkpointing=False)
@@ -203,7 +204,8 @@ def unsloth_inference(settings: Any, questions: list[str], rows: measuring.Rows,
     backend = UnslothBackend()
     from medcot.engine import models
 
-    base, tokenizer = backend.load(models.resolve(settings.model, lambda event: None), settings.model, max_length=4096)
+    local = models.resolve(settings.model, lambda event: None)
+    base, tokenizer = backend.load(local, settings.model, max_length=4096), models.load_tokenizer(local.path)
     contract = prompts.make_contract(settings.prompt, tokenizer)
     model = backend.attach(base, settings.lora, seed=1, checkpointing=False)
     from unsloth import FastLanguageModel

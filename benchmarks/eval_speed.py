@@ -71,7 +71,7 @@ def main() -> None:
     held_out = data.load(run.settings().data).held_out[: args.questions]
     questions = [Question(kind="record", number=i, text=e.question) for i, e in enumerate(held_out)]
     decoder = open_decoder(adapter, backend, print, max_length=2048)
-    base, _ = backend.load(models.resolve(adapter.base, print), adapter.base, max_length=2048)
+    base = backend.load(models.resolve(adapter.base, print), adapter.base, max_length=2048)
     single = PeftModel.from_pretrained(base, adapter.path).eval()  # without the hooks that pairs need
     ratios = []
     for number in range(args.rounds):

@@ -110,7 +110,8 @@ class Workbench:
         self.settings, self.backend = settings, backend
         self.hardware = memory_plan.Hardware(backend.memory, torch.cuda.is_available(), memory_plan.free_gib())
         inputs = Inputs.of(settings, lambda event: None)
-        base, self.tokenizer = backend.load(inputs.local, settings.model, max_length=settings.training.max_length)
+        base = backend.load(inputs.local, settings.model, max_length=settings.training.max_length)
+        self.tokenizer = inputs.encoder.tokenizer
         self.dtype, self.dims, self.records = base.dtype, inputs.dims, inputs.train_set
         self.lengths = [len(e.input_ids) for e in self.records]
         self.parameters = self.dims.linear + self.dims.other
@@ -167,6 +168,7 @@ class Workbench:
                 observer=Observer(report, SimpleNamespace(requested=False), lambda folder: folder, Choice(t, 0)),
                 micro_batch=t.micro_batch,
                 on_validation=lambda: None,
+                captured=not overrides and self.hardware.gains_by_capture(arrangement, self.lengths),
             )
             trainer.add_callback(clock)
             trainer.train()

@@ -73,7 +73,7 @@ class NoStop:
 def bare(settings: RunSettings, folder: Path) -> None:
     """The same arguments, model, adapter and records, and nothing of medcot around them."""
     inputs, backend, t = Inputs.of(settings, lambda _: None), PeftBackend(), settings.training
-    base, tokenizer = backend.load(inputs.local, settings.model, max_length=t.max_length)
+    base = backend.load(inputs.local, settings.model, max_length=t.max_length)
     model = backend.attach(base, settings.lora, seed=t.seed, checkpointing=t.gradient_checkpointing)
     sets = [training.as_dataset(part) for part in (inputs.train_set, inputs.validation)]
     SFTTrainer(
@@ -81,7 +81,7 @@ def bare(settings: RunSettings, folder: Path) -> None:
         args=training.trainer_arguments(settings, folder, base.dtype, Hardware(backend.memory, False, 0.0)),
         train_dataset=sets[0],
         eval_dataset=sets[1],
-        processing_class=tokenizer,
+        processing_class=inputs.encoder.tokenizer,
     ).train()
 
 

@@ -4,7 +4,8 @@
 
 The same sequences an optimizer step for all, 16 as the recipe has them where nothing else is said, arranged by the
 planner for each. Whole jobs as a user starts them; the speed is read from their events, from the fifth step to the
-last, padding not counted. The limit is 4 operations a parameter and token at this card's own rate of a large bf16
+last, and of the second half of these alone (steady: attention's plans are built and passes captured by then), padding
+not counted. The limit is 4 operations a parameter and token at this card's own rate of a large bf16
 product, times the GPUs. A second round, where time allows, finds the kernels compiled.
 """
 
@@ -81,13 +82,12 @@ def tell(run: Run, rows: measuring.Rows, tflops: float, **label: Any) -> float:
     """A row of one job's speed, which is returned; 0 where it did not get so far."""
     steps = [event for event in run.events()[0] if isinstance(event, Step)][SKIPPED - 1 :]
     plan, status = run.plan(), run.status()
-    rate = 0.0
-    if len(steps) > 1:
-        rate = (steps[-1].tokens_seen - steps[0].tokens_seen) / (steps[-1].time - steps[0].time)
+    rate, steady = speed(steps), speed(steps[len(steps) // 2 :])
     rows.add(
         what="train",
         **label,
         tokens_per_second=rate,
+        steady_tokens_per_second=steady,
         share_of_limit=rate * 4 * parameters(run) / (tflops * 1e12),
         steps=len(steps) - 1,
         loss=steps[-1].loss if steps else None,
@@ -97,6 +97,13 @@ def tell(run: Run, rows: measuring.Rows, tflops: float, **label: Any) -> float:
         arrangement=str(plan.arrangement) if plan else "",
     )
     return rate
+
+
+def speed(steps: list[Step]) -> float:
+    """Tokens a second from the first of these steps to the last; 0 of fewer than two."""
+    if len(steps) < 2:
+        return 0.0
+    return (steps[-1].tokens_seen - steps[0].tokens_seen) / (steps[-1].time - steps[0].time)
 
 
 def parameters(run: Run) -> int:

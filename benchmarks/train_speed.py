@@ -2,8 +2,9 @@
 
     python benchmarks/train_speed.py --model FOLDER --data FILE [--backend unsloth|peft] [--peers]
 
-2 x 8 with checkpointing (the recipe `reference-exact`; under Unsloth its own offloaded one) and the planner's, in turn,
-in one process on one loaded model, in 4-bit and in bfloat16; with --memory also the peaks of memory_model.py, to load
+2 x 8 with checkpointing (the recipe `reference-exact`; under Unsloth its own offloaded one), 16 x 1 shuffled and padded
+without checkpointing, as who knows the library asks it for, and the planner's, in turn, in one process on one loaded
+model, in 4-bit and in bfloat16; with --memory also the peaks of memory_model.py, to load
 once; with --profile where one step's time goes. --peers: TRL + PEFT + bitsandbytes at the recipe's own arrangement,
 without and with Liger's kernels.
 Tokens are those of the records, padding not counted; the peak is this card's own, of a large matrix product.
@@ -24,6 +25,7 @@ from medcot.runs.events import Arrangement
 from medcot.settings.recipes import compose
 
 REFERENCE = Arrangement(micro_batch=2, accumulation=8, gradient_checkpointing=True, sampling="shuffled")
+BY_HAND = Arrangement(micro_batch=16, accumulation=1, gradient_checkpointing=False, sampling="shuffled")
 
 
 def main() -> None:
@@ -33,6 +35,8 @@ def main() -> None:
     parser.add_argument(
         "--peers", action="store_true", help="TRL + PEFT at the recipe's arrangement, with backend peft"
     )
+    parser.add_argument("--steps", type=int, default=6, help="of the arrangements of 16 x 1, a turn")
+    parser.add_argument("--turns", type=int, default=2)
     parser.add_argument("--memory", action="store_true")
     parser.add_argument("--profile", action="store_true")
     args = parser.parse_args()
@@ -45,7 +49,7 @@ def main() -> None:
         settings = settings_for(args, quantization)
         bench = measuring.Workbench(settings, backends.for_training(settings))
         until = args.seconds * (1 - (n + 1) / len(args.quantization))  # left when it is the next one's turn
-        way = Comparison(bench, rows, peak, quantization, until, tiny=args.tiny)
+        way = Comparison(bench, rows, peak, quantization, until, steps=args.steps, tiny=args.tiny)
         if args.peers:
             way.peers()
             continue
@@ -57,7 +61,8 @@ def main() -> None:
             from benchmarks import memory_model
 
             memory_model.peaks(bench, rows, quantization, until, tiny=args.tiny)
-        way.turn(1)
+        for number in range(1, args.turns):
+            way.turn(number)
         del bench, way
 
 
@@ -85,16 +90,19 @@ class Comparison:
         quantization: str,
         until: float,
         *,
+        steps: int,
         tiny: bool,
     ):
         self.bench, self.rows, self.peak, self.until = bench, rows, peak, until
         self.quantization, self.tiny = quantization, tiny
         self.planned = bench.planned()
-        few, epoch = (1, 2) if tiny else (3, 6)
+        few, some, many = (1, 2, 2) if tiny else (3, 6, steps)
+        padded = {"padding_free": False, "pad_to_multiple_of": None}
         self.ways: dict[str, tuple[Arrangement, int, dict[str, Any]]] = {
-            "planner": (self.planned, epoch, {}),
+            "planner": (self.planned, many, {}),
+            "16 x 1, shuffled and padded": (BY_HAND, many, padded),
             "reference 2 x 8": (REFERENCE, few, {}),
-            "planner, joined instead of padded": (self.planned, epoch, {"padding_free": True}),
+            "planner, joined instead of padded": (self.planned, some, {"padding_free": True}),
         }
         self.totals = {name: [0.0, 0.0] for name in self.ways}
 
@@ -107,14 +115,14 @@ class Comparison:
 
     def turn(self, number: int) -> None:
         for name, (arrangement, steps, overrides) in self.ways.items():
-            if self.rows.left() < self.until or (number and overrides):
+            if self.rows.left() < self.until or (number and "joined" in name):
                 continue
             done = self.bench.train(arrangement, steps + 1, **overrides)
             self.tell(name, arrangement, done, turn=number)
         rate = {name: tokens / seconds for name, (seconds, tokens) in self.totals.items() if seconds}
-        if {"planner", "reference 2 x 8"} <= rate.keys():
-            ratio = rate["planner"] / rate["reference 2 x 8"]
-            self.rows.add(what="ratio", quantization=self.quantization, turns=number + 1, planner_to_reference=ratio)
+        for other in rate.keys() - {"planner"}:
+            ratio = rate["planner"] / rate[other]
+            self.rows.add(what="ratio", quantization=self.quantization, turns=number + 1, planner_to=other, ratio=ratio)
 
     def profile(self) -> None:
         if self.rows.left() > self.until:

@@ -107,9 +107,9 @@ def model(tmp_path, tiny_model):
 
 def load(folder, settings):
     from medcot.engine.backends.peft import PeftBackend
-    from medcot.engine.models import LocalModel
+    from medcot.engine.models import LocalModel, load_tokenizer
 
-    return PeftBackend().load(LocalModel(folder, ""), settings.model, max_length=64)
+    return PeftBackend().load(LocalModel(folder, ""), settings.model, max_length=64), load_tokenizer(folder)
 
 
 def test_a_pickle_beside_safetensors_is_not_opened_and_alone_it_is_refused(model, tmp_path, tiny_settings):

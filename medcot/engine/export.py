@@ -151,7 +151,8 @@ def formats(merged: Any, base: Path) -> list[str]:
 def load(folder: Path, dtype: str, device: str) -> tuple[Any, Any]:
     """(model, tokenizer) on the device, computing in that format."""
     settings = ModelSettings(id=str(folder), dtype=dtype)
-    model, tokenizer = PeftBackend(device).load(LocalModel(folder, folder.name), settings, max_length=0)
+    tokenizer = models.load_tokenizer(folder)
+    model = PeftBackend(device).load(LocalModel(folder, folder.name), settings, max_length=0)
     return model.eval(), tokenizer
 
 

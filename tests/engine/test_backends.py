@@ -74,7 +74,7 @@ def test_an_adapter_that_training_starts_with_can_be_opened_afterwards_or_is_ref
     base, backend = families.build(name, tmp_path / "base"), PeftBackend()
 
     def attached(lora):
-        model, _ = backend.load(LocalModel(base, name), ModelSettings(dtype="float32"), max_length=0)
+        model = backend.load(LocalModel(base, name), ModelSettings(dtype="float32"), max_length=0)
         if lora:
             trained_parameters(families.on_meta(name), lora)  # as a plan does, and so every start
         return model if lora is None else backend.attach(model, lora, seed=1, checkpointing=False)

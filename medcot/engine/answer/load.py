@@ -28,7 +28,8 @@ def open_decoder(
     """
     local = models.resolve(adapter.base, report)
     report(Progress(stage="Loading the model"))
-    base, tokenizer = backend.load(local, adapter.base, max_length=max_length)
+    tokenizer = models.load_tokenizer(local.path)
+    base = backend.load(local, adapter.base, max_length=max_length)
     if adapter.trained_on and adapter.trained_on != local.identity:
         what = f"the base is {local.identity} now, and this adapter was trained on {adapter.trained_on}."
         raise BadInput.of("model.id", what, "Put that model back, or train again.")

@@ -51,7 +51,8 @@ def open_local(order: JudgeOrder, report: Report) -> Judge:
             what = f"{order.model} is a classifier, which compares an answer with its reference and nothing else."
             raise BadInput.of("--how", what, "Ask it so: --how reference, without --reasoning.")
         return Classifier(local, order.batch_size)
-    model, tokenizer = PeftBackend().load(local, settings, max_length=order.max_new_tokens)
+    tokenizer = models.load_tokenizer(local.path)
+    model = PeftBackend().load(local, settings, max_length=order.max_new_tokens)
     return Causal(model.eval(), tokenizer, order.max_new_tokens, order.batch_size)
 
 

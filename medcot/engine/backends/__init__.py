@@ -33,7 +33,7 @@ class ActivationProfile:
 
 
 class Backend(Protocol):
-    """Loads a base model and puts an adapter on it. Models and tokenizers are those of transformers."""
+    """Loads a base model, one of transformers, and puts an adapter on it."""
 
     name: str
     memory: ActivationProfile
@@ -42,8 +42,8 @@ class Backend(Protocol):
     def device(self) -> str:
         """The device's name, for people."""
 
-    def load(self, local: LocalModel, model: ModelSettings, *, max_length: int) -> tuple[Any, Any]:
-        """(base model, tokenizer). Raises BadInput if this device cannot hold it as asked."""
+    def load(self, local: LocalModel, model: ModelSettings, *, max_length: int) -> Any:
+        """The base model. Raises BadInput if this device cannot hold it as asked."""
 
     def attach(self, model: Any, lora: LoraSettings, *, seed: int, checkpointing: bool) -> Any:
         """The base with a fresh, seeded LoRA adapter to be trained."""

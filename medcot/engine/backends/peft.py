@@ -13,7 +13,7 @@ from medcot.adapters.tensors import require_finite
 from medcot.adapters.verify import Config, require_safe
 from medcot.engine.backends import ActivationProfile
 from medcot.engine.lora import lora_config
-from medcot.engine.models import UNREADABLE, LocalModel, compute_dtype, device_type, load_tokenizer
+from medcot.engine.models import UNREADABLE, LocalModel, compute_dtype, device_type
 from medcot.errors import BadInput, first_line
 from medcot.hub import WEIGHTS
 from medcot.settings import LoraSettings, ModelSettings
@@ -75,7 +75,7 @@ class PeftBackend:
         cpu = f"CPU, {torch.get_num_threads()} threads"
         return {"cuda": torch.cuda.get_device_name, "mps": lambda: APPLE}.get(self._place, lambda: cpu)()
 
-    def load(self, local: LocalModel, model: ModelSettings, *, max_length: int) -> tuple[Any, Any]:
+    def load(self, local: LocalModel, model: ModelSettings, *, max_length: int) -> Any:
         dtype = compute_dtype(model.dtype)
         options: dict[str, Any] = {"dtype": dtype}
         if model.quantization == "4bit":
@@ -85,7 +85,6 @@ class PeftBackend:
             options["quantization_config"] = BitsAndBytesConfig(load_in_4bit=True, **nf4)
             options["device_map"] = {"": torch.cuda.current_device()}
         try:
-            tokenizer = load_tokenizer(local.path)
             options |= {"use_safetensors": True, "trust_remote_code": False}
             base = AutoModelForCausalLM.from_pretrained(local.path, **options)
         except torch.OutOfMemoryError:
@@ -93,7 +92,7 @@ class PeftBackend:
         except UNREADABLE as error:
             what = f"{local.path} cannot be loaded: {first_line(error).rstrip('.')}."
             raise BadInput.of("model.id", what, "Download it again, or name another model.") from error
-        return (base if "device_map" in options else base.to(self._place)), tokenizer
+        return base if "device_map" in options else base.to(self._place)
 
     def attach(self, model: Any, lora: LoraSettings, *, seed: int, checkpointing: bool) -> Any:
         """Add a fresh adapter to the model, on layers that it is known to have."""

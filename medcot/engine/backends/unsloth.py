@@ -2,6 +2,7 @@
 
 import os
 from typing import Any
+from unittest import mock
 
 from medcot.engine.backends import ActivationProfile
 from medcot.engine.models import LocalModel, compute_dtype, load_tokenizer
@@ -43,16 +44,17 @@ class UnslothBackend:
 
         return torch.cuda.get_device_name()
 
-    def load(self, local: LocalModel, model: ModelSettings, *, max_length: int) -> tuple[Any, Any]:
-        base, _ = self._models.from_pretrained(
-            model_name=str(local.path),
-            max_seq_length=max_length,
-            dtype=compute_dtype(model.dtype),
-            load_in_4bit=model.quantization == "4bit",
-            local_files_only=True,
-        )
-        # Not Unsloth's tokenizer: it may add a padding token by name, past the embedding's end.
-        return base, load_tokenizer(local.path)
+    def load(self, local: LocalModel, model: ModelSettings, *, max_length: int) -> Any:
+        # Unsloth loads a tokenizer twice, slow and fast, and may add a padding token past the embedding's end.
+        with mock.patch("unsloth.models.llama.load_correct_tokenizer", return_value=load_tokenizer(local.path)):
+            base, _ = self._models.from_pretrained(
+                model_name=str(local.path),
+                max_seq_length=max_length,
+                dtype=compute_dtype(model.dtype),
+                load_in_4bit=model.quantization == "4bit",
+                local_files_only=True,
+            )
+        return base
 
     def attach(self, model: Any, lora: LoraSettings, *, seed: int, checkpointing: bool) -> Any:
         from medcot.engine.lora import shape  # after Unsloth, as it imports peft

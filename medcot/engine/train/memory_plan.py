@@ -84,6 +84,15 @@ class Hardware:
         """The multiple of tokens to which a pass is padded; 1 if it is only as long as its longest sequence."""
         return LENGTH_STEP if self.cuda and not self.joins(sampling) else 1
 
+    def gains_by_capture(self, arrangement: Arrangement, lengths: list[int]) -> bool:
+        """Whether to capture passes as CUDA graphs: a GPU waits for its host to launch them, and there is room.
+
+        What is captured keeps activations of its own, beside those of passes that are not.
+        """
+        if not self.cuda or arrangement.gradient_checkpointing or 2 * arrangement.peak_memory_gib > self.free_gib:
+            return False
+        return arrangement.micro_batch * sum(lengths) / len(lengths) < 2 * PASS_COST_TOKENS
+
     def largest_pass(self, lengths: list[int], micro_batch: int, sampling: str) -> int:
         """Tokens of the largest pass of an epoch: padded, the longest record's length times the micro-batch.
 

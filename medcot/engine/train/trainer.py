@@ -10,6 +10,7 @@ import itertools
 import math
 import random
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ from trl import SFTTrainer
 from medcot.engine import distributed
 from medcot.engine.outcome import OutOfMemory, is_out_of_memory
 from medcot.engine.train.callbacks import Observer
+from medcot.engine.train.passes import Batch, Passes
 from medcot.errors import first_line
 from medcot.runs.events import Warned
 
@@ -66,15 +68,12 @@ def cut(records: list[int], size: int) -> list[list[int]]:
     return [records[start : start + size] for start in range(0, len(records), size)]
 
 
-Batch = dict[str, torch.Tensor]
-
-
 class Trainer(SFTTrainer):  # type: ignore[misc]  # trl has no types here
     """An SFTTrainer that halves its micro-batch when memory runs out.
 
     `micro_batch` is the most sequences that go through the model at once; it starts as settings or checkpoint say.
     `order` is the order of the records; None shuffles them by the seed. `on_validation` runs at the end of each
-    validation. Neither of the two counts as time of training.
+    validation. Neither of the two counts as time of training. With `captured`, passes become CUDA graphs.
     """
 
     def __init__(
@@ -84,6 +83,7 @@ class Trainer(SFTTrainer):  # type: ignore[misc]  # trl has no types here
         micro_batch: int,
         order: Sampler[int] | None,
         on_validation: Callable[[], None],
+        captured: bool = False,
         **more: Any,
     ):
         super().__init__(callbacks=[observer], **more)
@@ -92,6 +92,11 @@ class Trainer(SFTTrainer):  # type: ignore[misc]  # trl has no types here
         self._begun: list[Batch] = []  # micro-batches of the optimizer step under way
         self._tokens = torch.zeros((), dtype=torch.int64, device=self.args.device)  # trained on, not yet in the state
         self._random = random_state()
+        self._passes: Passes | None = None
+        if captured and self.accelerator.scaler is None:  # float16 scales its losses
+            # Without DDP.
+            self.accelerator.prepare_model = partial(self.accelerator.prepare_model, evaluation_mode=True)
+            self._passes = Passes([p for p in self.model.parameters() if p.requires_grad], observer.report)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         return self._order or super()._get_train_sampler(train_dataset)
@@ -139,6 +144,7 @@ class Trainer(SFTTrainer):  # type: ignore[misc]  # trl has no types here
         """Forward and backward of one micro-batch; returns the loss. Raises OutOfMemory if one sequence is too much."""
         if not self._begun:
             self._random = random_state()
+            self._begin_step()
         self._begun.append(inputs)
         wanted = [inputs]
         while True:
@@ -151,14 +157,28 @@ class Trainer(SFTTrainer):  # type: ignore[misc]  # trl has no types here
             self._halve()
             wanted = self._begun
             model.zero_grad()
+            self._begin_step()
             set_random_state(self._random)
         if self.accelerator.sync_gradients:  # this was the last micro-batch of the step
             self._begun = []
+            if self._passes:
+                self._passes.finish()
         return losses[-1]
 
     def _backward(self, model: Any, inputs: Batch, items: torch.Tensor | None) -> torch.Tensor:
-        losses = [super(Trainer, self).training_step(model, part, items) for part in parts(inputs, self.micro_batch)]
+        losses = [self._pass(model, part, items) for part in parts(inputs, self.micro_batch)]
         return losses[0] if len(losses) == 1 else torch.stack(losses).sum()
+
+    def _begin_step(self) -> None:
+        if self._passes:
+            self._passes.begin()
+
+    def _pass(self, model: Any, part: Batch, items: torch.Tensor | None) -> torch.Tensor:
+        if not self._passes or items is None:
+            loss: torch.Tensor = super().training_step(model, part, items)
+            return loss
+        model.train()
+        return self._passes.add(self._prepare_inputs(part), items, partial(loss_of, model))
 
     def prediction_step(self, model: Any, inputs: Batch, prediction_loss_only: bool, ignore_keys: Any = None) -> Any:
         """(loss, None, None); the loss is the mean over the tokens of the whole batch, also in parts."""
@@ -193,6 +213,8 @@ class Trainer(SFTTrainer):  # type: ignore[misc]  # trl has no types here
 
     def _halve(self) -> None:
         """Halve the micro-batch. Called outside `except`, where the traceback keeps the failed pass's tensors."""
+        if self._passes:
+            self._passes.forget()
         distributed.free_memory()
         before, self.micro_batch = self.micro_batch, math.ceil(self.micro_batch / 2)
         pieces = math.ceil(self.args.per_device_train_batch_size / self.micro_batch)
@@ -204,6 +226,12 @@ class Trainer(SFTTrainer):  # type: ignore[misc]  # trl has no types here
 
     def _out_of_memory(self) -> str:
         return f"Out of memory at step {self.state.global_step + 1}"
+
+
+def loss_of(model: Any, inputs: Batch, items: torch.Tensor) -> torch.Tensor:
+    """A micro-batch's loss as the Trainer computes it, without what it counts beside, which waits for the device."""
+    loss: torch.Tensor = model(**inputs, num_items_in_batch=items).loss
+    return loss * distributed.world_size()
 
 
 def parts(inputs: Batch, rows: int) -> Iterator[Batch]:

@@ -96,17 +96,19 @@ class Prepared:
         report(Progress(stage="Loading the model"))
         free = distributed.all_reduce_min(memory_plan.free_gib())
         self.hardware = Hardware(backend.memory, torch.cuda.is_available(), free)
-        base, _ = backend.load(inputs.local, settings.model, max_length=settings.training.max_length)
+        base = backend.load(inputs.local, settings.model, max_length=settings.training.max_length)
         self.dtype, self.identity = base.dtype, inputs.local.identity
+        lengths = [len(e.input_ids) for e in self.train_set]
         # A resume keeps the plan that the run began with on any device, so that its steps stay the same.
         begun = run.plan() if run.checkpoints() else None
         self.arrangement = (begun and begun.arrangement) or memory_plan.plan_batching(
-            inputs.dims, settings, self.hardware, [len(e.input_ids) for e in self.train_set]
+            inputs.dims, settings, self.hardware, lengths
         )
         if not self.arrangement.fits:
             report(Warned(message=f"Memory may not be enough. {self.arrangement}"))
         self.settings = memory_plan.arranged(settings, self.arrangement)
         t = self.settings.training
+        self.captured = self.hardware.gains_by_capture(self.arrangement, lengths)
         self.total_steps = total_steps(len(self.train_set), t)
         self.choice = Choice(t, self.total_steps)
         for message in filter(None, (endless_warmup(t, self.total_steps), idle_choice(t, self.total_steps))):
@@ -167,6 +169,7 @@ class Prepared:
             observer=Observer(report, stop, save_checkpoint, self.choice),
             micro_batch=resume_from.manifest.micro_batch if resume_from else t.micro_batch,
             on_validation=on_validation,
+            captured=self.captured,
         )
         return trainer
 
@@ -245,7 +248,7 @@ def trainer_arguments(settings: RunSettings, workspace: Path, dtype: torch.dtype
         per_device_eval_batch_size=t.micro_batch,
         gradient_accumulation_steps=t.accumulation,
         lr_scheduler_type=t.scheduler,
-        optim="adamw_torch",
+        optim="adamw_torch_fused" if place == "cuda" else "adamw_torch",
         bf16=dtype == torch.bfloat16,
         fp16=dtype == torch.float16,
         use_cpu=place == "cpu",

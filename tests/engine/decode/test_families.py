@@ -71,7 +71,7 @@ def test_both_arms_say_what_generate_says(made, request):
 
     base, adapter = made
     decoder = opened(base, adapter)
-    alone = {"base": loaded(base)[0], "tuned": PeftBackend().with_adapter(loaded(base)[0], adapter)}
+    alone = {"base": loaded(base), "tuned": PeftBackend().with_adapter(loaded(base), adapter)}
     rows = {(row.arm, n): row.prompt for n, q in enumerate(QUESTIONS) for row in decoder.rows_for(q)}
     whole = {(arm, n): generated(alone[arm], prompt) for (arm, n), prompt in rows.items()}
     longest = max(whole.values(), key=len)

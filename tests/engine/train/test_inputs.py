@@ -347,7 +347,7 @@ def test_a_run_trains_as_many_parameters_as_were_planned_and_its_adapter_opens(t
     run = train(tmp_path / "runs", settings)
     made = next(e for e in run.events()[0] if isinstance(e, PlanMade))
     assert (made.trainable_parameters, made.total_steps) == (expected.trainable_parameters, expected.steps)
-    base, _ = PeftBackend().load(LocalModel(folder, ""), settings.model, max_length=256)
+    base = PeftBackend().load(LocalModel(folder, ""), settings.model, max_length=256)
     tuned = PeftBackend().with_adapter(base, run.adapter_dir)
     learned = {n: p for n, p in tuned.named_parameters() if "lora_B" in n}
     assert learned

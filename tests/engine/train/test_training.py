@@ -122,7 +122,7 @@ def test_samples_at_each_validation_show_the_form_and_change_no_weight(tmp_path,
 def test_a_sample_is_what_the_evaluations_decoder_says_with_a_cache_or_without(tmp_path, tiny_settings, tiny_model):
     from medcot.engine.answer.load import open_decoder
     from medcot.engine.backends.peft import PeftBackend
-    from medcot.engine.models import LocalModel
+    from medcot.engine.models import LocalModel, load_tokenizer
     from medcot.engine.train import samples
     from medcot.evaluation.answers import Decoding
     from medcot.prompts.contract import PromptContract
@@ -132,8 +132,8 @@ def test_a_sample_is_what_the_evaluations_decoder_says_with_a_cache_or_without(t
     contract = PromptContract.model_validate_json((run.adapter_dir / "prompt_contract.json").read_text())
 
     def tuned():
-        base, tokenizer = PeftBackend().load(LocalModel(tiny_model, ""), tiny_settings.model, max_length=512)
-        return PeftBackend().with_adapter(base, run.adapter_dir), tokenizer
+        base = PeftBackend().load(LocalModel(tiny_model, ""), tiny_settings.model, max_length=512)
+        return PeftBackend().with_adapter(base, run.adapter_dir), load_tokenizer(tiny_model)
 
     decoder = open_decoder(of_run(run), PeftBackend(), lambda event: None, max_length=512)
     questions = [question for _, question in SAMPLE_QUESTIONS]
