@@ -32,7 +32,9 @@ def without_wandb() -> None:
 
 
 def gguf_read_once() -> Any:
-    """Parse a GGUF file once inside, not on each access as transformers does (until huggingface/transformers#48656)."""
+    """Parse a GGUF file once inside, and make its table of names once: transformers does the one on each access (until
+    huggingface/transformers#48656), the other for each module."""
     import gguf
 
-    return mock.patch.object(gguf, "GGUFReader", functools.cache(gguf.GGUFReader))
+    kept = {name: functools.cache(getattr(gguf, name)) for name in ("GGUFReader", "get_tensor_name_map")}
+    return mock.patch.multiple(gguf, **kept)
