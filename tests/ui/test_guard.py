@@ -94,6 +94,7 @@ VISITORS_MAY = {
     "evaluate.tab.EvaluateTab.open",
     "evaluate.tab.EvaluateTab.open_run",
     "evaluate.tab.EvaluateTab.opened",
+    "chat.beside.Beside.open",
     "chat.picker.Picker.first",
     "chat.picker.Picker.choose",
     "chat.picker.Picker.turned_to",
