@@ -37,4 +37,4 @@ def gguf_read_once() -> Any:
     import gguf
 
     kept = {name: functools.cache(getattr(gguf, name)) for name in ("GGUFReader", "get_tensor_name_map")}
-    return mock.patch.multiple(gguf, **kept)
+    return mock.patch.dict(vars(gguf), kept)

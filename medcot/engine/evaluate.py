@@ -2,13 +2,13 @@
 
 import gc
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from functools import partial
 from typing import Any
 
 from medcot import prompts
-from medcot.adapters.open import of_run, published_settings
+from medcot.adapters.open import Adapter, of_run, published_settings
 from medcot.engine import distributed, models
 from medcot.engine.answer.batch import Asking
 from medcot.engine.answer.load import further_arms, open_decoder
@@ -71,13 +71,7 @@ def evaluate(run: Run, job: Evaluation, order: EvaluationOrder, backend: PeftBac
     if order.endpoint:
         ask_server(order.endpoint, contract, main, asking)
     else:
-        for arms, other in [(main, adapter), *(((arm,), other) for arm, other in further.items())]:
-            if log.left(arms):
-                length = PROMPT_ROOM + order.budget
-                decoder = open_decoder(other, backend, report, max_length=length, strict=not order.force)
-                asking.here(decoder, arms)
-                del decoder
-                gc.collect()
+        ask_here([(main, adapter), *(((arm,), other) for arm, other in further.items())], backend, order, asking, log)
     for arm, file in files.items():
         if log.left((arm,)):
             file.ask(arm, contract, asking)
@@ -86,6 +80,26 @@ def evaluate(run: Run, job: Evaluation, order: EvaluationOrder, backend: PeftBac
         figures = measure.all_figures(examples, log.arms, order.seed, partial(cut, tokenizer, order.budget))
         summary = summary_of(run, job, order, log, figures, time.monotonic() - started)
         job.write_reports(summary, examples, log.samples())
+
+
+def ask_here(
+    adapters: Sequence[tuple[tuple[str, ...], Adapter]],
+    backend: PeftBackend,
+    order: EvaluationOrder,
+    asking: Asking,
+    log: AnswerLog,
+) -> None:
+    """Ask each adapter's arms what is left, on a base that is loaded once where it is one base."""
+    base, of, length, strict = None, None, PROMPT_ROOM + order.budget, not order.force
+    for arms, adapter in adapters:
+        if log.left(arms):
+            if adapter.base != of:
+                base = None  # its memory is free before the next is loaded
+            decoder = open_decoder(adapter, backend, asking.report, max_length=length, strict=strict, base=base)
+            asking.here(decoder, arms)
+            base, of = decoder.released(), adapter.base
+            del decoder
+            gc.collect()
 
 
 def other_contracts(contract: PromptContract, further: Mapping[str, PromptContract | None]) -> list[str]:

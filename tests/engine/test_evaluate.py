@@ -360,8 +360,13 @@ def test_base_told_the_format_is_an_arm_of_its_own(run):
     assert any(e.arms["base-told"].output != e.arms["base"].output for e in job.examples())
 
 
-def test_checkpoints_of_a_run_are_arms_in_the_order_of_their_steps(run):
+def test_checkpoints_of_a_run_are_arms_in_the_order_of_their_steps_on_a_base_that_is_loaded_once(run, monkeypatch):
+    from medcot.engine.backends.peft import PeftBackend
+
+    loads, load = [], PeftBackend.load
+    monkeypatch.setattr(PeftBackend, "load", lambda *given, **named: loads.append(1) or load(*given, **named))
     job = evaluated(run, adapters=["checkpoints"])
+    assert len(loads) == 1
     assert list(job.summary().arms) == ["base", "tuned", "checkpoint-2", "checkpoint-4"]
     assert {"checkpoint-2-base", "checkpoint-4-base"} <= job.summary().paired.keys()
     for example in job.examples():  # the last checkpoint is the adapter

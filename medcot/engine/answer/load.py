@@ -1,6 +1,7 @@
 """Loading an adapter on its base, which is fetched, checking its contract, and finding an evaluation's further arms."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from medcot import prompts
 from medcot.adapters.open import Adapter, open_adapter, other_base
@@ -18,9 +19,9 @@ from medcot.settings.evaluation import CHECKPOINTS
 
 
 def open_decoder(
-    adapter: Adapter, backend: PeftBackend, report: Report, *, max_length: int, strict: bool = False
+    adapter: Adapter, backend: PeftBackend, report: Report, *, max_length: int, strict: bool = False, base: Any = None
 ) -> PairDecoder:
-    """The adapter on its base, under the contract that it was trained under.
+    """The adapter on its base, under the contract that it was trained under; `base` is that base where it is loaded.
 
     Warns if the contract differs from what this base's tokenizer makes of it now, or refuses if `strict`; warns if the
     adapter changes nothing. Raises BadInput if the base cannot be loaded, is not the one trained on, does not fit the
@@ -29,7 +30,7 @@ def open_decoder(
     local = models.resolve(adapter.base, report)
     report(Progress(stage="Loading the model"))
     tokenizer = models.load_tokenizer(local.path)
-    base = backend.load(local, adapter.base, max_length=max_length)
+    base = base or backend.load(local, adapter.base, max_length=max_length)
     if adapter.trained_on and adapter.trained_on != local.identity:
         what = f"the base is {local.identity} now, and this adapter was trained on {adapter.trained_on}."
         raise BadInput.of("model.id", what, "Put that model back, or train again.")

@@ -57,6 +57,7 @@ class PairDecoder:
         say alone, whichever way they are decoded.
         """
         self.model, self.tokenizer, self.contract = model.eval(), tokenizer, contract
+        self._attention = model.config._attn_implementation
         self.device = next(model.parameters()).device
         ends = model.generation_config.eos_token_id
         self.ends = {contract.eos_id, tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends])} - {None}
@@ -68,16 +69,21 @@ class PairDecoder:
 
     def _ways_to_run(self) -> Iterator[StepRunner]:
         """The fastest first; the last leaves attention and cache as transformers has them."""
-        model, own = self.model, self.model.config._attn_implementation
-        arms = ArmMask(model)
+        model, arms = self.model, ArmMask(self.model)
         use_grouped_attention(model)
         if self.device.type == "cuda" and plain_layers(model) and arms.plain:
             arms.cast_adapter(model.get_input_embeddings().weight.dtype)
             fused = FusedLayers(layers) if (layers := fusable_layers(model)) else None
             yield CudaGraphRunner(model, arms, self._report, capture=True, fused=fused)
         yield EagerRunner(model, arms)
-        model.set_attn_implementation(own)
+        model.set_attn_implementation(self._attention)
         yield StockRunner(model, arms)
+
+    def released(self) -> Any:
+        """The base as it was loaded, without the adapter. The decoder is of no use after it."""
+        base = self.model.unload()
+        base.set_attn_implementation(self._attention)
+        return base
 
     def _fitting(self, runner: StepRunner | None) -> StepRunner:
         """This runner, or the first of those left, under which both arms say what they say alone."""
