@@ -67,6 +67,8 @@ class Summary(Figures, Heading):
             for key in self.paired:
                 verdict_text(self, key), self.paired[key].counts
             self.tuned_base  # noqa: B018
+            for arm in self.arms.values():
+                self.figure(self.headline, arm)  # lists of runs show it, whichever rows the table has
         except (ArithmeticError, LookupError, StopIteration, TypeError, ValueError) as error:
             raise ValueError(f"lacks what every evaluation has: {type(error).__name__} {error}") from None
         return self

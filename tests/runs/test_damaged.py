@@ -122,6 +122,9 @@ SUMMARIES = {
     "one arm": summary_with(arms={"base": ARMS["base"]}),
     "arms that are lists": summary_with(arms={"base": [], "tuned": []}),
     "an arm without its figures": summary_with(arms={"base": {}, "tuned": {}}),
+    "a first arm without the main figure": summary_with(
+        arms={**ARMS, "base": {key: value for key, value in ARMS["base"].items() if key != "answer_rouge_l"}}
+    ),
     "a figure that is text": summary_with(arms={**ARMS, "tuned": {**ARMS["tuned"], "answer_rouge_l": "high"}}),
     "a figure that is null": summary_with(arms={**ARMS, "tuned": {**ARMS["tuned"], "truncated": None}}),
     "a figure of 400 digits": summary_with(arms={**ARMS, "tuned": {**ARMS["tuned"], "answer_rouge_l": 10**400}}),
