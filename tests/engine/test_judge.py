@@ -137,10 +137,13 @@ def test_what_was_answered_is_never_asked_again(run, starter):
 
 def test_a_server_that_stops_in_the_middle_loses_nothing(run, starter):
     job = evaluated(run, starter.held_out)
-    server = Server()
+    server, answered = Server(), []
 
     def some(prompt):
-        return (200, reply(fair, prompt)) if server.asked.total() < 100 else (500, "overloaded")
+        if server.asked.total() >= 100:  # of two requests in one moment both may count the other
+            return 500, "overloaded"
+        answered.append(prompt)
+        return 200, reply(fair, prompt)
 
     server.answers = some
     with serving(server) as url:
@@ -151,13 +154,13 @@ def test_a_server_that_stops_in_the_middle_loses_nothing(run, starter):
         )
         assert "--resume" in str(refused.value)
         kept = set((job.path / judging.VERDICTS).read_text().splitlines())
-        assert len(kept) == 99
+        assert len(kept) == len(answered) > 90
         assert job.summary().judges == {}  # as it was
         server.answers = None
         server.asked.clear()
         judge(run, job, url)
     lines = (job.path / judging.VERDICTS).read_text().splitlines()
-    assert len(lines) == len({json.loads(line)["key"] for line in lines}) == 99 + server.asked.total()
+    assert len(lines) == len({json.loads(line)["key"] for line in lines}) == len(kept) + server.asked.total()
 
 
 def test_a_busy_server_is_asked_again(run, starter, monkeypatch):
