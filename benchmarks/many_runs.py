@@ -31,6 +31,8 @@ from medcot.settings import RunSettings
 from medcot.settings.evaluation import EvaluationOrder
 from medcot.ui import TABS
 from medcot.ui.page import Page
+from medcot.ui.side.comparison import Comparison
+from medcot.ui.side.run_list import RunList
 from medcot.workers.client import ServiceClient
 
 
@@ -95,7 +97,7 @@ def look(store: RunStore, tabs: int) -> None:
     """The first look of a page, the settled look of one tab and of many in one second."""
     with gr.Blocks() as demo:
         page = Page(demo, store.root, ServiceClient(store.root))
-        for build in TABS.values():
+        for build in (RunList, Comparison, *TABS.values()):
             build(page)
     shown = Shown(page)
 
@@ -125,8 +127,7 @@ class Shown:
     def __init__(self, page: Page):
         self._looks = page._looks
         self._held: dict[Any, Any] = {part: part.value for _, inputs, _ in self._looks for part in inputs}
-        marks = (getattr(see.__self__, "mark", None) for see, _, _ in self._looks)  # type: ignore[attr-defined]
-        self._held |= dict.fromkeys(filter(None, marks), "nothing")  # else the page would not have been loaded yet
+        self._held[page.run] = page.chosen(None)
 
     def tick(self) -> bool:
         """Whether anything has changed since the last one."""

@@ -39,8 +39,8 @@ class Shot:
     name: str
     tab: str
     prepare: Callable[[Page], None]
-    width: int = 1280
-    height: int = 860
+    width: int = 1440
+    height: int = 900
 
 
 def trained(page: Page) -> None:

@@ -53,15 +53,16 @@ class Visitor:
         self._alive = threading.Thread(target=self._stay, daemon=True)
         self._alive.start()
         self._open.wait(30)
-        # The page fills its list of models when it is opened; what is not in the list cannot be chosen.
-        for opened in (d for d in config["dependencies"] if any(what == "load" for _, what in d["targets"])):
-            if "chat-run" in [self._names.get(part) for part in opened["outputs"]]:
-                self._join(opened, [self._values[part] for part in opened["inputs"]])
-                list(self._messages())
+        # A look at the run makes it the model that can be asked; what is not in its list cannot be chosen.
+        look = next(d for d in config["dependencies"] if self._is(d, "look", "click"))
+        shown = [run if self._names[part] == "run" else self._values[part] for part in look["inputs"]]
+        self._http.post("/gradio_api/run/predict", json=self._body(look, shown)).raise_for_status()
 
     def _join(self, dependency: dict[str, Any], data: list[Any]) -> None:
-        body = {"data": data, "fn_index": dependency["id"], "session_hash": self.session, "event_data": None}
-        self._http.post("/gradio_api/queue/join", json=body).raise_for_status()
+        self._http.post("/gradio_api/queue/join", json=self._body(dependency, data)).raise_for_status()
+
+    def _body(self, dependency: dict[str, Any], data: list[Any]) -> dict[str, Any]:
+        return {"data": data, "fn_index": dependency["id"], "session_hash": self.session, "event_data": None}
 
     def _is(self, dependency: dict[str, Any], name: str, event: str) -> bool:
         return any(self._names.get(part) == name and what == event for part, what in dependency["targets"])
@@ -90,7 +91,7 @@ class Visitor:
         """Send a question and read to its end, or for so many seconds."""
         asked = Asked(question, time.monotonic())
         given = {
-            "chat-run": self._run,
+            "chat-model": self._run,
             "question": question,
             "decoding-max-new-tokens": self.new_tokens,
             "decoding-temperature": self._temperature,

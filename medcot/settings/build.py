@@ -117,10 +117,10 @@ def value_at(settings: RunSettings, path: str) -> Any:
     return functools.reduce(getattr, path.split("."), settings)
 
 
-def differences(one: RunSettings, other: RunSettings) -> list[tuple[str, Any, Any]]:
-    """(path, value in one, value in the other) of every setting in which two runs differ."""
-    pairs = ((path, value_at(one, path), value_at(other, path)) for path in fields())
-    return [(path, a, b) for path, a, b in pairs if a != b]
+def differences(*runs: RunSettings) -> list[tuple[Any, ...]]:
+    """(path, value in each of them) of every setting in which runs differ."""
+    known = ((path, *(value_at(run, path) for run in runs)) for path in fields())
+    return [(path, *values) for path, *values in known if any(value != values[0] for value in values)]
 
 
 def fields() -> dict[str, FieldInfo]:

@@ -1,4 +1,4 @@
-"""The page: three tabs over the run directory. No model library is loaded here, and nothing typed is kept."""
+"""The page: a list of runs, and three tabs. No model library is loaded here, and nothing typed is kept."""
 
 from medcot.ui import fast_import  # noqa: F401  # isort: skip  # must be the first to import gradio
 
@@ -14,15 +14,16 @@ from medcot.ui.api import Api
 from medcot.ui.chat.tab import ChatTab
 from medcot.ui.evaluate.tab import EvaluateTab
 from medcot.ui.page import Page
+from medcot.ui.side.comparison import Comparison
+from medcot.ui.side.run_list import RunList
 from medcot.ui.sources import Client, ServerSource
 from medcot.ui.theme import CSS, login_message, theme
 from medcot.ui.thrift import be_thrifty
 from medcot.workers.client import ServiceClient
 
 TABS = {"Train": train.build, "Evaluate": EvaluateTab, "Chat": ChatTab}
-SCRIPTS = "".join(f"<script>{components.from_file(name)}</script>" for name in ("watch.js", "address.js", "clicks.js"))
-# The lists whose choice is in the page's address, and as what.
-ADDRESSED = {"runs": "run", "evaluate-run": "run", "chat-run": "run", "evaluation": "evaluation"}
+SCRIPT_FILES = ("watch.js", "address.js", "clicks.js", "side/side.js")
+SCRIPTS = "".join(f"<script>{components.from_file(name)}</script>" for name in SCRIPT_FILES)
 FAVICON = Path(__file__).parent / "favicon.svg"
 SESSIONS = 200  # pages whose state is kept at once
 UPLOADS_STAY = 3600  # seconds in gradio's temporary folder; runs and evaluations use copies
@@ -40,16 +41,17 @@ def build_app(runs_dir: Path, client: Client | None = None, server: ServerSource
         components.block(components.header(page.device.name))
         if guard.on_space():
             guard.build_notices(runs_dir)
-        page.tabs.render()
+        with gr.Row(elem_classes="mc-frame"):
+            RunList(page)
+            with gr.Column(elem_classes="mc-main"):
+                Comparison(page)
+                page.tabs.render()
         with page.tabs:
             for title, build in TABS.items():
                 with gr.Tab(title, id=title) as tab:
                     build(page)
                 tab.select(None, js=f"() => medcot.at('tab', '{title.lower()}')")
         demo.load(None, js="() => medcot.go()")
-        for chosen in list(demo.blocks.values()):
-            if name := ADDRESSED.get(getattr(chosen, "elem_id", None) or ""):
-                gr.on(chosen.input, None, chosen, js=f"one => medcot.at('{name}', one)")  # type: ignore[attr-defined]
         Api(page)
         page.watch()
     guard.guard(demo)

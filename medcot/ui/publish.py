@@ -16,10 +16,10 @@ from medcot.ui.page import QUIET, Page, Updates
 
 
 class PublishPanel:
-    """`runs` is the list in which the run is chosen. `whole` is hidden until there is one."""
+    """`whole` is hidden until a run is chosen that has an adapter."""
 
-    def __init__(self, page: Page, runs: gr.Dropdown):
-        self.page = page
+    def __init__(self, page: Page):
+        self.page, runs = page, page.run
         else_by = "your sign-in" if guard.on_space() else "HF_TOKEN or the Hub login"
         title = "Publish to the Hugging Face Hub"
         with gr.Accordion(title, open=False, visible=False, elem_id="publish") as self.whole:

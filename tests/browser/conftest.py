@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Locator, Page, Playwright, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, Playwright, expect, sync_playwright
 
 from medcot.runs.job_dir import ALIVE, JobDir
 from medcot.runs.run import Run
@@ -173,6 +173,17 @@ def unfold(page: Page) -> None:
 def field(page: Page, path: str) -> Locator:
     """Where a setting is typed."""
     return page.locator(f"#set-{path.replace('.', '-')}").locator("input, textarea")
+
+
+def listed(page: Page, run: Run | str) -> Locator:
+    """A run's row in the list at the side."""
+    return page.locator(f'#runs .mc-run[data-run="{run if isinstance(run, str) else run.id}"]')
+
+
+def pick(page: Page, run: Run | str) -> None:
+    """Choose a run in the list at the side."""
+    listed(page, run).click()
+    expect(listed(page, run)).to_have_attribute("aria-current", "true")
 
 
 def points(page: Page) -> int:

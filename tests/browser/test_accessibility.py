@@ -63,9 +63,9 @@ def test_nothing_is_found_on_any_tab(chromium: Browser, url, scheme):
     page.set_default_timeout(PATIENCE)
     page.goto(f"{url}/?__theme={scheme}")
     found = {}
-    for tab, filled in (("Train", "#history table"), ("Evaluate", "#tables"), ("Chat", "#chat-run")):
+    for tab, filled in (("Train", "#runs .mc-run"), ("Evaluate", "#tables"), ("Chat", "#chat-head h2")):
         page.get_by_role("tab", name=tab, exact=True).click()
-        page.locator(filled).wait_for()
+        page.locator(filled).first.wait_for()
         page.evaluate("document.querySelectorAll('.label-wrap:not(.open)').forEach(b => b.offsetParent && b.click())")
         page.evaluate("document.querySelectorAll('details').forEach(fold => { fold.open = true; })")
         found[tab] = findings(page)

@@ -9,7 +9,7 @@ from playwright.sync_api import expect
 from medcot.runs.ids import title_of
 from medcot.runs.store import RunStore
 from medcot.settings import RunSettings
-from tests.browser.conftest import PATIENCE, field, unfold
+from tests.browser.conftest import PATIENCE, field, listed, pick, unfold
 from tests.fakes import FakeClient, write_run
 
 pytestmark = pytest.mark.slow
@@ -43,16 +43,16 @@ def test_a_run_has_an_address_and_a_reload_keeps_it_in_every_tab(serve, open_pag
     older, newer = (write_run(store, RunSettings(), "finished", adapter=True) for _ in range(2))
     url = serve(runs_dir, FakeClient())
     page = open_page(url)
-    expect(page.locator(f'#runs input[value="{newer.id}"]')).to_be_checked()
-    page.locator(f'#runs input[value="{older.id}"]').check()
+    expect(listed(page, newer)).to_have_attribute("aria-current", "true")
+    pick(page, older)
     expect(page).to_have_url(re.compile(f"run={older.id}"))
     page.reload()
-    expect(page.locator(f'#runs input[value="{older.id}"]')).to_be_checked()
-    for name, listed in (("Evaluate", "#evaluate-run"), ("Chat", "#chat-run")):
+    expect(listed(page, older)).to_have_attribute("aria-current", "true")
+    for name, head in (("Evaluate", "#evaluate-head"), ("Chat", "#chat-head")):
         tab(page, name).click()
-        expect(page.locator(f"{listed} input")).to_have_value(title_of(older.id))
+        expect(page.locator(head)).to_contain_text(title_of(older.id))
     gone = open_page(f"{url}/?run=20200101-000000-000-gone-0000")
-    expect(gone.locator(f'#runs input[value="{newer.id}"]')).to_be_checked()
+    expect(listed(gone, newer)).to_have_attribute("aria-current", "true")
 
 
 def test_a_reload_keeps_the_form_and_the_browser_keeps_no_key_and_no_question(serve, open_page, runs_dir):

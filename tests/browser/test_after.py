@@ -1,4 +1,4 @@
-"""After: the history, two runs compared, names, notes, deletion, a new run from an old one; and the queue."""
+"""After: two runs compared, names, notes, deletion, a new run from an old one; and the queue."""
 
 import os
 
@@ -9,7 +9,7 @@ from medcot.runs.events import Finished, Sample, Validation
 from medcot.runs.ids import name_of, title_of
 from medcot.runs.store import RunStore
 from medcot.settings.recipes import compose
-from tests.browser.conftest import PATIENCE, end, field, fill, unfold, wait_until
+from tests.browser.conftest import PATIENCE, end, field, fill, listed, pick, unfold, wait_until
 from tests.browser.test_states import NASTY, step
 from tests.browser.test_train import long_run, start  # noqa: F401  # a fixture
 from tests.fakes import FakeClient, write_run
@@ -26,36 +26,34 @@ def finished(store, *pairs):
 
 def choose(page, run):
     """Choose a run in the list, and wait until the page shows it and what may be done with it."""
-    page.get_by_role("radio", name=title_of(run.id)).check()
+    pick(page, run)
     expect(page.locator("#live h3")).to_have_text(name_of(run.id))
     expect(page.locator("#run-note textarea")).to_have_value(run.about().note)
 
 
-def test_the_history_compares_two_runs_and_a_new_run_takes_an_old_ones_settings(serve, open_page, runs_dir):
+def test_two_runs_are_compared_and_a_new_run_takes_an_old_ones_settings(serve, open_page, runs_dir):
     store = RunStore(runs_dir)
     one, other = finished(store, "lora.rank=8"), finished(store, "training.epochs=2")
     one.describe(note="of one")
     page = open_page(serve(runs_dir, FakeClient()))
-    row = page.locator("#runs-table tbody tr", has_text=one.id)
-    for shown in ("Finished", "starter", "2.000", "2.500", "1:15", "kB"):
-        expect(row).to_contain_text(shown)
     page.locator("#compare-it").click()  # the newest run is open, so it comes first
-    expect(page.locator("#differences thead th")).to_have_text([title_of(other.id), title_of(one.id)])
-    for name, run in (("compare-one", one), ("compare-other", other)):
-        page.locator(f"#{name} input").click()
-        # The other list may still be closing.
-        page.locator(f"#{name}").get_by_role("option", name=title_of(run.id)).click()
-    expect(page.locator("#differences tbody tr")).to_have_text(["LoRA rank816", "Epochs12"])
+    heads = page.locator("#differences thead th")
+    expect(heads).to_have_text([title_of(other.id), title_of(one.id)])
+    expect(page.locator("#differences tbody tr")).to_have_text(["LoRA rank168", "Epochs21"])
     expect(page.locator("#compared-runs polyline")).to_have_count(4)
+    expect(page.get_by_role("heading", name="Runs compared", exact=True)).to_be_in_viewport()
+    for shown in ("Finished", "starter", "2.000", "2.500", "1:15", "kB"):
+        expect(page.locator("#compared")).to_contain_text(shown)
+    page.get_by_role("button", name="Close", exact=True).click()
+    expect(page.locator("#compared-runs")).to_be_hidden()
+    expect(page.locator(".mc-tick:checked")).to_have_count(0)
     page.get_by_role("button", name="Name, note, settings, delete").click()
-    row.get_by_role("link").click()
+    pick(page, one)
     expect(page.locator("#live h3")).to_have_text(name_of(one.id))
-    expect(page.locator("#live h3")).to_be_in_viewport()
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     page.locator("#live").get_by_role("button", name="Copy the id").click()
     expect(page.locator("#live .mc-copy-id")).to_have_text("Copied")
     assert page.evaluate("navigator.clipboard.readText()") == one.id
-    choose(page, one)
     page.get_by_role("button", name="New run from these settings", exact=True).click()
     unfold(page)
     expect(field(page, "lora.rank")).to_have_value("8")
@@ -72,7 +70,7 @@ def test_a_name_and_a_note_are_shown_as_text_and_a_path_is_refused(serve, open_p
     page.locator("#run-name textarea, #run-name input").fill("<b>my</b> run".replace("/", ""))
     page.locator("#run-note textarea").fill(NASTY)
     page.get_by_role("button", name="Save name and note", exact=True).click()
-    expect(page.locator("#runs-table")).to_contain_text("<b>my<b> run")
+    expect(listed(page, run)).to_contain_text("<b>my<b> run")
     expect(page.locator("#live")).to_contain_text(NASTY)
     assert page.evaluate("window.pwned") is None
     assert run.about().note == NASTY
@@ -100,7 +98,7 @@ def test_delete_asks_first_and_never_takes_a_running_one(serve, open_page, runs_
         if left:
             expect(page.locator("#manage-said")).to_contain_text(f"{run.id} is running")
         else:
-            expect(page.locator("#runs-table")).not_to_contain_text(run.id)
+            expect(listed(page, run)).to_have_count(0)
         assert run.path.exists() is left
 
 
@@ -151,7 +149,7 @@ def test_a_second_training_waits_in_the_queue_and_can_be_cancelled_and_stop_now_
         cancel.click()
         expect(page.locator("#live .mc-badge")).to_have_text("Stopped")
         expect(page.locator("#waiting")).not_to_be_visible()
-        page.get_by_role("radio", name=title_of(first.id)).check()
+        pick(page, first)
         page.get_by_role("button", name="Stop now, without saving", exact=True).click()
         expect(page.locator("#live .mc-badge")).to_have_text("Stopped")
         wait_until(lambda: first.status().state == "stopped", 20)

@@ -16,7 +16,7 @@ from medcot.runs.store import RunStore
 from medcot.settings import RunSettings
 from medcot.ui.chat.judging import Judged
 from medcot.workers import protocol as m
-from tests.browser.conftest import PATIENCE, wait_until
+from tests.browser.conftest import PATIENCE, listed, pick, wait_until
 from tests.fakes import FakeClient, write_run
 
 pytestmark = pytest.mark.slow
@@ -44,7 +44,7 @@ def chat(serve, open_page, run, client):
         page = open_page(url)
         page.set_viewport_size({"width": width, "height": 900})
         page.get_by_role("tab", name="Chat", exact=True).click()
-        expect(page.locator("#chat-run input")).not_to_have_value("")
+        expect(page.locator("#chat-head h2")).to_be_visible()
         return page
 
     return chat_
@@ -64,11 +64,6 @@ def unfold(page: Page, name: str) -> None:
     page.locator(f"#{name} > button").click()
 
 
-def choose(page: Page, run: Run) -> None:
-    page.locator("#chat-run input").click()
-    page.get_by_role("option", name=title_of(run.id), exact=True).click()
-
-
 def named(store: RunStore, name: str, most: int) -> Run:
     settings = {**LLAMA, "name": name, "evaluation": {"max_new_tokens": most}}
     return write_run(store, RunSettings.model_validate(settings), "finished", adapter=True)
@@ -86,44 +81,41 @@ def test_the_last_choice_counts_however_quickly_it_follows_and_no_tick_takes_it_
 
     monkeypatch.setattr(Judged, "shown", slowly)
     page = chat()
-    chosen, most = page.locator("#chat-run input"), page.locator("#decoding-max-new-tokens input")
-    expect(chosen).to_have_value(title_of(first.id))
+    head, most = page.locator("#chat-head"), page.locator("#decoding-max-new-tokens input")
+    expect(head).to_have_text(title_of(first.id))
     unfold(page, "decoding")
-    choose(page, slow)
-    choose(page, run)
+    pick(page, slow)
+    pick(page, run)
     gate.set()
     expect(most).to_have_value("1280")
-    expect(chosen).to_have_value(title_of(run.id))
-    choose(page, slow)
+    expect(head).to_have_text(title_of(run.id))
+    pick(page, slow)
     expect(most).to_have_value("111")
     newest = named(store, "newest", 333)
-    chosen.click()
-    expect(page.get_by_role("option", name=title_of(newest.id), exact=True)).to_be_visible()
-    page.keyboard.press("Escape")
-    expect(chosen).to_have_value(title_of(slow.id))
+    expect(listed(page, newest)).to_be_visible()
+    expect(head).to_have_text(title_of(slow.id))
     expect(most).to_have_value("111")
     type_and_ask(page, "Why?")
     done(page)
     assert next(r for r in client.requests if isinstance(r, m.LoadRequest)).adapter.name == slow.id
 
 
-def test_decoding_that_was_set_stays_when_the_list_of_models_is_left_without_a_choice(chat, run, client):
+def test_decoding_that_was_set_stays_until_another_run_is_chosen(chat, run, client):
     other = named(RunStore(run.path.parent), "other", 222)
     page = chat()
-    chosen, most = page.locator("#chat-run input"), page.locator("#decoding-max-new-tokens input")
-    choose(page, run)
+    most = page.locator("#decoding-max-new-tokens input")
+    pick(page, run)
     unfold(page, "decoding")
     expect(most).to_have_value("1280")
     most.fill("77")
-    page.keyboard.press("Tab")
-    chosen.click()
-    expect(page.get_by_role("option", name=title_of(other.id), exact=True)).to_be_visible()
-    page.locator("#question textarea").click()
+    pick(page, run)
+    named(RunStore(run.path.parent), "newest", 333)
+    expect(page.locator("#runs .mc-run")).to_have_count(3)
     type_and_ask(page, "Why?")
     done(page)
     expect(most).to_have_value("77")
     assert client.requests[-1].max_new_tokens == 77
-    choose(page, other)
+    pick(page, other)
     expect(most).to_have_value("222")
 
 

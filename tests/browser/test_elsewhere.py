@@ -49,7 +49,7 @@ def test_it_is_asked_for_what_it_lacks_then_measured_and_never_said_to_be_traine
         expect(page.get_by_role("button", name="Stop evaluation", exact=True)).to_be_visible()
         page.get_by_role("tab", name="Train", exact=True).click()
         expect(page.locator("#live")).to_contain_text("not trained here")
-        expect(page.locator("#history")).to_contain_text("not trained here")
+        expect(page.locator("#runs .mc-run[aria-current=true]")).to_contain_text("Evaluation")
         page.get_by_role("tab", name="Evaluate", exact=True).click()
         page.get_by_role("button", name="Stop evaluation", exact=True).click()
         wait_until(lambda: all(job.status().state not in ALIVE for job in run.evaluations()))

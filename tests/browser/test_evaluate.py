@@ -9,14 +9,13 @@ from playwright.sync_api import Page, expect
 from medcot.evaluation.answers import Answer
 from medcot.evaluation.summary import EXAMPLE, Summary
 from medcot.runs.events import Progress, Started
-from medcot.runs.ids import title_of
 from medcot.runs.job_dir import ALIVE
 from medcot.runs.run import Evaluation
 from medcot.runs.store import RunStore
 from medcot.settings import RunSettings
 from medcot.settings.evaluation import EvaluationOrder
 from medcot.ui.evaluate.tab import EvaluateTab
-from tests.browser.conftest import PATIENCE, end, wait_until
+from tests.browser.conftest import PATIENCE, end, listed, pick, wait_until
 from tests.evaluation.test_report import example, summary_of
 from tests.fakes import FakeClient, write_run
 
@@ -133,13 +132,13 @@ def test_a_look_that_began_before_a_choice_does_not_undo_it(serve, open_page, ru
     expect(state).to_contain_text(other.id)
     other.write_status("stopped")
     assert held.wait(60)
-    choose(page, "#evaluate-run", title_of(theirs))
-    expect(state).to_contain_text(one.id)
     before = len(looks)
+    pick(page, theirs)
     go_on.set()
+    expect(state).to_contain_text(one.id)
     wait_until(lambda: one.write_status("finished") or len(looks) >= before + 3)
     assert set(looks[before:]) == {theirs}
-    expect(page.locator("#evaluate-run input")).to_have_value(title_of(theirs))
+    expect(listed(page, theirs)).to_have_attribute("aria-current", "true")
     expect(state).to_contain_text(one.id)
 
 

@@ -17,7 +17,7 @@ from medcot.runs.store import RunStore
 from medcot.settings import RunSettings
 from medcot.settings.build import fields
 from medcot.settings.recipes import compose
-from tests.browser.conftest import PATIENCE, is_foreign, points
+from tests.browser.conftest import PATIENCE, is_foreign, listed, pick, points
 from tests.fakes import FakeClient, plan_made, write_run
 
 pytestmark = pytest.mark.slow
@@ -70,8 +70,8 @@ def test_figures_failure_with_hint_and_list(serve, open_page, runs_dir):
     ended = [*told, *kept, Finished(seconds=75, peak_memory_gib=2)]
     done = write_run(store, RunSettings(name="done"), "finished", ended)
     page = open_page(serve(runs_dir, FakeClient()))
-    expect(page.get_by_role("radio", name=title_of(done.id))).to_be_checked()
-    page.get_by_role("radio", name=title_of(failed.id)).check()
+    expect(listed(page, done)).to_have_attribute("aria-current", "true")
+    pick(page, failed)
     live = page.locator("#live")
     expect(live.locator(".mc-badge")).to_have_text("Failed")
     expect(live).to_contain_text("Halve “Micro-batch”.")
@@ -79,7 +79,7 @@ def test_figures_failure_with_hint_and_list(serve, open_page, runs_dir):
     expect(live).to_contain_text("4.2 GiB")
     assert points(page) == 2
     assert page.evaluate("window.pwned") is None
-    page.get_by_role("radio", name=title_of(done.id)).check()
+    pick(page, done)
     expect(live.locator(".mc-badge")).to_have_text("Finished")
     expect(live).to_contain_text("Took 1:15")
     expect(live).to_contain_text("Ended early at step 2, and kept the adapter of step 1, validation loss 2.500.")
@@ -93,8 +93,8 @@ def test_a_queued_run_says_that_it_waits(serve, open_page, runs_dir, monkeypatch
     busy = write_run(store, RunSettings(name="busy"), "running", pid=os.getpid())
     queued = write_run(store, RunSettings(name="next"), "queued", pid=os.getpid())
     page = open_page(serve(runs_dir, FakeClient()))
-    expect(page.get_by_role("radio", name=title_of(busy.id))).to_be_checked()
-    page.locator("#runs").get_by_role("radio", name=title_of(queued.id)).check()
+    expect(listed(page, busy)).to_have_attribute("aria-current", "true")
+    pick(page, queued)
     expect(page.locator("#live")).to_contain_text(f"Waiting: {busy.id} has the device.")
     busy.write_status("finished")
     expect(page.locator("#live .mc-stage")).to_have_text("Starting")
@@ -121,15 +121,15 @@ def test_an_empty_page_leads_to_train_and_a_finished_run_to_what_comes_next(serv
         open_tab(page, tab).get_by_role("button", name="Go to Train", exact=True).click()
         expect(page.locator("#start")).to_be_visible()
     first, _ = (write_run(store, RunSettings(), "finished", adapter=True) for _ in range(2))
-    for button, picker in (("Evaluate it", "#evaluate-run"), ("Ask it", "#chat-run")):
-        open_tab(page, "Train").locator("#runs").get_by_role("radio", name=title_of(first.id)).check()
+    for button, head in (("Evaluate it", "#evaluate-head"), ("Ask it", "#chat-head")):
+        pick(open_tab(page, "Train"), first)
         expect(page.locator("#live h3")).to_have_text(name_of(first.id))
         page.get_by_role("button", name=button, exact=True).first.click()
-        expect(page.locator(f"{picker} input")).to_be_visible()
-        expect(page.locator(f"{picker} input")).to_have_value(title_of(first.id))
+        expect(page.locator(head)).to_be_visible()
+        expect(page.locator(head)).to_contain_text(title_of(first.id))
         expect(page.get_by_role("button", name="Go to Train", exact=True)).to_be_hidden()
     untuned = write_run(store, RunSettings(), "stopped")
-    open_tab(page, "Train").locator("#runs").get_by_role("radio", name=title_of(untuned.id)).check()
+    pick(open_tab(page, "Train"), untuned)
     expect(page.get_by_role("button", name="Evaluate it", exact=True)).to_be_hidden()
 
 
@@ -159,9 +159,15 @@ def test_the_header_is_one_line_and_the_gpu_is_spoken_of_under_train_alone(serve
 
 def test_the_page_has_one_measure(serve, open_page, runs_dir):
     page = open_page(serve(runs_dir, FakeClient()))
+    expect(page.locator("#run-list")).to_be_hidden()
     for width in (1440, 1920, 2560):
         page.set_viewport_size({"width": width, "height": 900})
         assert page.locator(".main.fillable").bounding_box()["width"] == 1320, width
+    write_run(RunStore(runs_dir), RunSettings(), "finished")
+    expect(page.locator("#run-list")).to_be_visible()
+    assert page.locator(".main.fillable").bounding_box()["width"] == 1600, "the list stands beside the tabs"
+    page.get_by_role("button", name="Hide", exact=True).click()
+    assert page.locator(".main.fillable").bounding_box()["width"] == 1320
 
 
 def test_a_stopped_job_says_what_is_left_of_it(serve, open_page, runs_dir):
@@ -172,13 +178,13 @@ def test_a_stopped_job_says_what_is_left_of_it(serve, open_page, runs_dir):
     empty = write_run(store, RunSettings(name="empty"), "stopped", begun)
     cancelled = write_run(store, RunSettings(name="cancelled"), "stopped")
     page = open_page(serve(runs_dir, FakeClient()))
-    expect(page.get_by_role("radio", name=title_of(empty.id))).to_be_checked()
+    expect(listed(page, empty)).to_have_attribute("aria-current", "true")
     for run, words in (
         (kept, "Stopped on request; the checkpoint of step 20 is kept."),
         (empty, "Stopped on request, before anything was saved."),
         (cancelled, "Cancelled before it started."),
     ):
-        page.get_by_role("radio", name=title_of(run.id)).check()
+        pick(page, run)
         expect(page.locator("#live .mc-stage")).to_have_text(words)
     expect(page.locator("#plot")).not_to_contain_text("appears with the first step")
 

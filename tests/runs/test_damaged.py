@@ -15,7 +15,7 @@ from medcot.cli.runs import facts
 from medcot.errors import BadInput
 from medcot.evaluation.summary import Summary
 from medcot.runs.events import Finished, Progress, Started, Validation
-from medcot.runs.ids import title_of
+from medcot.runs.ids import name_of
 from medcot.runs.job_dir import Status
 from medcot.runs.run import Evaluation, Run
 from medcot.runs.snapshot import cannot_be_read, listed
@@ -27,8 +27,8 @@ from medcot.ui.evaluate.records import FILTERS, ORDERS, Wanted, listing
 from medcot.ui.evaluate.results import results, spoilt
 from medcot.ui.job_reader import Reader
 from medcot.ui.page import Page
-from medcot.ui.train.history import History
-from medcot.ui.train.open_run import OpenRun
+from medcot.ui.side.comparison import Comparison, measured
+from medcot.ui.side.run_list import PAGE, RunList, gain
 from medcot.workers import jobs
 from tests.evaluation.test_report import example, summary_of
 from tests.fakes import FakeClient, write_run
@@ -50,7 +50,8 @@ def whole(store: RunStore) -> Run:
     return run
 
 
-OF_A_RUN = ("OpenRun", "EvaluateTab", "Curves", "TakePanel")  # the cards that show the chosen run
+# The cards that show what is chosen.
+OF_A_RUN = ("OpenRun", "EvaluateTab", "Curves", "TakePanel", "Picker", "RunList", "Comparison")
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +59,7 @@ def app(tmp_path_factory):
     """The page over a folder of runs; it stands through all tests, as it does for those who look."""
     with gr.Blocks() as demo:
         page = Page(demo, tmp_path_factory.mktemp("runs"), FakeClient())
-        for build in TABS.values():
+        for build in (RunList, Comparison, *TABS.values()):
             build(page)
     return page
 
@@ -84,12 +85,14 @@ def looks(app, store):
         display.runs(runs)
         for run in runs:
             json.dumps([run.id, run.shown_status().state, run.metrics(), facts(run)])
-        nothing = {"Picker": [None, [], "old"], "EvaluateTab": [None] * 4 + ["old", ""]}
+        nothing = {"Picker": [None, None, [], None, "old"], "EvaluateTab": [None] * 4 + ["old", ""]}
+        nothing |= {"RunList": [None, "", PAGE, "old"], "Comparison": [None, "old"]}
         shown = []
         for see, inputs, _ in app._looks:
             name = see.__qualname__.partition(".")[0]
             values = nothing.get(name, [*[""] * (len(inputs) - 1), "old"])
-            for chosen in [None, *(run.id for run in runs)] if name in OF_A_RUN else values[:1]:
+            ids = [None, *(run.id for run in runs), "/".join(run.id for run in runs)]
+            for chosen in ids if name in OF_A_RUN else values[:1]:
                 shown += (see(chosen, *values[1:]) or {}).values()
         return "\n".join(map(str, shown))
 
@@ -312,31 +315,26 @@ def shows_each_evaluation(evaluation: Evaluation) -> None:
         assert "summary.json" in spoilt(evaluation, len(rows))
     else:
         results(evaluation, summary)
+        gain(summary), list(measured(summary))
         display.summary(summary)
         json.dumps(summary.as_json())
     for order in ORDERS:
         listing(evaluation.examples(), "", Wanted(order, list(FILTERS)[:1]))
 
 
-def shows_each_status(run: Run, page) -> None:
+def shows_each_status(run: Run, rows: RunList, compared: Comparison) -> None:
     status = run.status()
     assert isinstance(status, Status)
     assert status.pid is None or status.pid > 0
     seen = Reader(RunStore(run.path.parent)).seen(run)
     progress.progress(run, status, seen, "")
     components.titled(run.id, status.state)
-    assert run.id in History._row(page, listed(run))
-    assert title_of(run.id, run.about().name) in OpenRun.label(page, listed(run))
+    row = rows.row(listed(run))
+    assert run.id in row
+    assert components.text(run.about().name or name_of(run.id)) in row
+    assert dict(compared._told(listed(run)))["State"]
     display.runs([run])
     display.ending(run.id, status)
-
-
-class Cards:
-    """What History and OpenRun need of a page to draw a row."""
-
-    def __init__(self, store):
-        self.page, self._sizes = self, {}
-        self.reader, self._size = Reader(store), lambda *_: 0
 
 
 ANY = {"derandomize": True, "deadline": None, "database": None}
@@ -360,7 +358,9 @@ def any_summary(tmp_path_factory):
 def any_status(tmp_path_factory, monkeypatch):
     store = RunStore(tmp_path_factory.mktemp("runs"))
     run = whole(store)
-    cards = Cards(store)
+    with gr.Blocks() as demo:
+        page = Page(demo, store.root, FakeClient())
+        rows, compared = RunList(page), Comparison(page)
 
     def refuse(*_):
         raise AssertionError("a damaged file must not end a process")
@@ -374,7 +374,7 @@ def any_status(tmp_path_factory, monkeypatch):
     def check(status, about):
         (run.path / "status.json").write_bytes(status)
         (run.path / "about.json").write_bytes(about)
-        shows_each_status(run, cards)
+        shows_each_status(run, rows, compared)
 
     return check
 

@@ -8,7 +8,7 @@ import pytest
 from medcot.errors import BadInput, Busy
 from medcot.runs.store import RunStore
 from medcot.ui import build_app, guard
-from medcot.ui.page import Page
+from medcot.ui.page import NONE, Page
 from medcot.workers import preflight
 from tests.fakes import FakeClient
 from tests.ui.test_guard import name_of
@@ -106,18 +106,18 @@ def test_a_card_that_fails_leaves_the_others_and_is_asked_again(runs_dir, capsys
         page.refresh(fail, [one], [one])
         page.refresh(lambda value: {other: value}, [other], [other])
         page.watch()
-    (look,) = [e.fn for e in demo.fns.values() if name_of(e.fn).endswith("look")]
-    first = look("", "a", "b")
+    (look,) = [e.fn for e in demo.fns.values() if e.fn and name_of(e.fn).endswith("look")]
+    first = look("", NONE, "a", "b")
     assert 'value=""' in first.pop(page._looked), "it is looked at again"
     assert first.pop(other) == "b"
     (shown,) = first.values()
     assert "Input/output error" in shown
-    again = look(shown, "a", "b")
+    again = look(shown, NONE, "a", "b")
     assert 'value=""' in again.pop(page._looked)
     assert again == {other: "b"}, "said once"
     assert capsys.readouterr().err.count("Traceback") == 1
     broken.clear()
-    after = look(shown, "a", "b")
+    after = look(shown, NONE, "a", "b")
     assert 'value=""' not in after.pop(page._looked)
     assert (after.pop(one), after.pop(other)) == ("a", "b")
     assert list(after.values()) == [""]

@@ -13,12 +13,11 @@ from tests.fakes import write_run
 from tests.ui.conftest import DECODING, SESSION, ask
 
 
-def test_a_question_asked_before_the_page_has_its_list_goes_to_the_first_of_it(chat):
-    run = write_run(chat.page.store, RunSettings(), "finished", adapter=True)
-    list(chat.ask(gr.Request(session_hash="s"), None, [], "What suggests gout?", False, False, *DECODING))
-    loaded, asked = chat.page.client.requests
-    assert loaded.adapter.name == run.id
-    assert asked.question == "What suggests gout?"
+def test_a_question_to_nobody_is_refused_in_words(chat):
+    write_run(chat.page.store, RunSettings(), "finished", adapter=True)
+    *_, last = ask(chat, None)
+    assert "none is chosen" in last[chat.note]
+    assert chat.page.client.requests == []
 
 
 def test_what_is_asked_by_keyboard_takes_the_panels_from_the_question_under_way(chat):

@@ -16,7 +16,7 @@ from tests.fakes import write_run
 def parts(page):
     with page.demo:
         demo, parts = Demo(page), Parts(gr.Tabs())
-        run = OpenRun(page, gr.Radio(), parts)
+        run = OpenRun(page)
         demo.wire(run, parts)
         return demo, run, parts
 

@@ -2,8 +2,10 @@
 
 import gradio as gr
 import pytest
+from gradio.context import LocalContext
 
 from medcot.evaluation.summary import EXAMPLE
+from medcot.runs.ids import title_of
 from medcot.runs.run import Run
 from medcot.settings import RunSettings, build
 from medcot.ui.evaluate import records, results
@@ -11,6 +13,7 @@ from medcot.ui.evaluate import tab as tab_module
 from medcot.ui.evaluate.questions import HELD_OUT, OWN_CHOICE, STARTER_CHOICE
 from medcot.ui.evaluate.records import PAGE, Wanted, listing
 from medcot.ui.evaluate.tab import EvaluateTab
+from medcot.ui.page import NONE
 from medcot.workers import jobs
 from tests.evaluation.test_report import example, with_facts
 from tests.fakes import write_run
@@ -28,31 +31,53 @@ def finished(page, **evaluation):
     return write_run(page.store, build({"evaluation": evaluation}), "finished", adapter=True)
 
 
-def test_a_tick_before_the_page_has_loaded_chooses_nothing(page, tab):
-    finished(page)
-    assert tab.look(None, None, None, None, "", "") is None
+def shown(tab, run, evaluation=None, seen="", holds=""):
+    """What a look at a run shows."""
+    return tab.look(run.id, evaluation and evaluation.id, None, None, seen, holds)
 
 
-def test_a_tick_tells_of_a_choice_only_where_there_is_none_or_it_is_gone(page, tab):
-    old, new = finished(page), finished(page)
-    first, second = sorted((old.new_evaluation() for _ in range(2)), key=lambda e: e.id)  # it may be one millisecond
+def test_a_tick_tells_of_an_evaluation_only_where_none_is_chosen(page, tab):
+    run = finished(page)
+    first, second = sorted((run.new_evaluation() for _ in range(2)), key=lambda e: e.id)  # it may be one millisecond
     for evaluation in (first, second):
         evaluation.write_status("finished", job="evaluate")
-    view = tab.look(old.id, first.id, None, None, "seen", "")
-    assert "value" not in view[tab.runs]
-    assert "value" not in view[tab.evaluations]
-    view = tab.look(old.id, None, None, None, "seen", "")
-    assert view[tab.evaluations]["value"] == second.id
-    page.store.delete(old)
-    view = tab.look(old.id, first.id, None, None, "seen", "")
-    assert view[tab.runs]["value"] == new.id
+    opened = shown(tab, run)
+    assert opened[tab.evaluations]["value"] == second.id
+    holds = opened[tab.shown]
+    assert "value" not in shown(tab, run, first, "seen", holds)[tab.evaluations]
+    assert shown(tab, run, None, "seen", holds)[tab.evaluations]["value"] == second.id
+
+
+def test_the_evaluation_of_the_address_is_opened_with_its_run_alone(page, tab):
+    run, other = finished(page), finished(page)
+    first, second = sorted((run.new_evaluation() for _ in range(2)), key=lambda e: e.id)
+    for evaluation in (first, second):
+        evaluation.write_status("finished", job="evaluate")
+    held = LocalContext.request.set(gr.Request(query_params={"run": run.id, "evaluation": first.id}))
+    try:
+        assert shown(tab, run)[tab.evaluations]["value"] == first.id
+        assert shown(tab, other)[tab.evaluations]["value"] is None
+    finally:
+        LocalContext.request.reset(held)
+
+
+def test_a_run_without_an_adapter_says_why_and_leads_to_one_that_has_one(page, tab):
+    untuned = write_run(page.store, RunSettings(), "stopped")
+    view = shown(tab, untuned)
+    assert (view[tab.train]["visible"], view[tab.other_run]["visible"]) == (True, False)
+    tuned = finished(page)
+    view = shown(tab, untuned, seen=view[tab.mark])
+    assert "it has no adapter" in view[tab.state]
+    assert (view[tab.train]["visible"], view[tab.other_run]["visible"]) == (False, True)
+    assert not any(view[part]["visible"] for part in (tab.start, tab.take.whole, tab.publish.whole))
+    assert title_of(tuned.id) in shown(tab, tuned, holds=view[tab.shown])[tab.head]
 
 
 def test_a_tick_of_further_tabs_lists_no_folder(page, tab, monkeypatch):
     run = finished(page)
     evaluation = run.new_evaluation()
     evaluation.write_status("finished", job="evaluate")
-    view = tab.newest(None, None)
+    view = shown(tab, run)
     with page.reader.one_moment():
         listed = []
         monkeypatch.setattr(Run, "evaluations", listed.append)
@@ -61,37 +86,20 @@ def test_a_tick_of_further_tabs_lists_no_folder(page, tab, monkeypatch):
     assert listed == []
 
 
-def test_what_was_opened_is_shown_and_a_choice_made_meanwhile_stands(page, tab):
-    old, _ = finished(page), finished(page)
-    evaluation = old.new_evaluation()
-    evaluation.write_status("finished", job="evaluate")
-    view = tab.open_run(old.id, None, None, "")
-    assert "value" not in view[tab.runs]
-    assert view[tab.evaluations]["value"] == evaluation.id
-    view = tab.open(old.id, evaluation.id, None, None, "")
-    assert evaluation.id in view[tab.state]
-    assert "value" not in view[tab.runs]
-    assert "value" not in view[tab.evaluations]
-
-
 def test_base_is_told_the_format_as_the_opened_runs_settings_say(page, tab):
     untold, told = finished(page, tell_base=False), finished(page, tell_base=True)
-    view = tab.newest(None, None)
+    view = shown(tab, told)
     assert view[tab.questions.told] is True
-    assert tab.open_run(untold.id, None, None, view[tab.shown])[tab.questions.told] is False
-    page.store.delete(told)
-    gone = tab.look(told.id, None, None, None, view[tab.mark], view[tab.shown])
-    assert gone[tab.questions.told] is False
+    assert shown(tab, untold, seen=view[tab.mark], holds=view[tab.shown])[tab.questions.told] is False
 
 
 def test_nothing_but_opening_another_run_changes_what_was_said_of_base(page, tab, monkeypatch):
     run = finished(page, tell_base=True)
-    view = tab.newest(None, None)
-    assert tab.open_run(run.id, None, None, view[tab.shown]) == gr.skip(), (
-        "a list that loses the focus tells of its choice again"
-    )
+    view = shown(tab, run)
     run.new_evaluation().write_status("finished", job="evaluate")
-    assert tab.questions.told not in tab.look(run.id, None, None, None, view[tab.mark], view[tab.shown])
+    again = shown(tab, run, seen=view[tab.mark], holds=view[tab.shown])
+    assert again
+    assert tab.questions.told not in again
     ordered = []
     monkeypatch.setattr(jobs, "start_evaluation", lambda run, order: ordered.append(order))
     assert tab.questions.told not in tab.start_evaluation(run.id, None, None, HELD_OUT, None, False, [], *TYPED)
@@ -101,7 +109,7 @@ def test_nothing_but_opening_another_run_changes_what_was_said_of_base(page, tab
 def test_a_list_that_loses_the_focus_leaves_unfolded_answers_as_they_are(page, tab):
     run = finished(page)
     run.new_evaluation().write_status("finished", job="evaluate")
-    view = tab.newest(None, None)
+    view = shown(tab, run)
     again = tab.open(run.id, view[tab.evaluations]["value"], None, None, view[tab.shown])
     assert tab.table not in again
     assert tab.records.shown not in again
@@ -123,21 +131,19 @@ def test_another_run_is_opened_in_the_order_that_the_page_shows_and_without_the_
         each.new_evaluation().write_status("finished", job="evaluate")
     asked = []
     monkeypatch.setattr(tab_module, "Wanted", lambda *how: asked.append(how) or Wanted())
-    view = tab.open_run(run.id, "Gain", ["Cut"], "")
+    view = tab.look(run.id, None, "Gain", ["Cut"], "", "")
     assert asked == [("Gain", ["Cut"])]
     assert view[tab.questions.further]["value"] == []
     kept = tab.open(run.id, None, "Gain", ["Cut"], "")
     assert "value" not in kept[tab.questions.further], "what was chosen for this run stays"
-    page.store.delete(run)
-    gone = tab.open(run.id, None, "Gain", ["Cut"], "")
-    assert gone[tab.questions.further]["value"] == []
+    view = tab.look(other.id, None, "Gain", ["Cut"], view[tab.mark], view[tab.shown])
+    assert view[tab.questions.further]["value"] == []
     assert asked == [("Gain", ["Cut"])] * 3
 
 
 def test_there_is_nothing_to_publish_before_there_is_a_run(page, tab):
-    assert tab.newest(None, None)[tab.publish.whole]["visible"] is False
-    finished(page)
-    assert tab.newest(None, None)[tab.publish.whole]["visible"] is True
+    assert tab.look(NONE, None, None, None, "", "")[tab.publish.whole]["visible"] is False
+    assert shown(tab, finished(page))[tab.publish.whole]["visible"] is True
 
 
 def test_a_record_says_which_facts_are_named_missed_and_what_is_forbidden_and_is_found_by_that():
@@ -188,8 +194,7 @@ def test_what_cannot_be_is_refused_by_its_label_and_nothing_starts(page, tab, mo
 
 
 def test_the_fields_show_the_opened_runs_own_settings(page, tab):
-    finished(page, records=5, max_new_tokens=99, temperature=0.25)
-    view = tab.newest(None, None)
+    view = shown(tab, finished(page, records=5, max_new_tokens=99, temperature=0.25))
     assert [view[field] for field in tab.questions.numbers.values()] == ["5", "99", "0.25"]
 
 

@@ -182,19 +182,27 @@ def ask(served, session, question, *, name):
     config = get(served, "/config").json()
     names = {c["id"]: c["props"].get("elem_id") or c["props"].get("value") for c in config["components"]}
     values = {c["id"]: c["props"].get("value") for c in config["components"]}
-    given = {"chat-run": name, "question": question}
+    given = {"run": name, "chat-model": name, "question": question}
 
     def events(wanted, component=None):
         for event in config["dependencies"]:
             if any(kind == wanted and (component is None or names.get(i) == component) for i, kind in event["targets"]):
                 yield event
 
-    for event in [*events("load"), *events("click", "ask")]:
+    def sent(event):
         data = [given.get(names.get(i), values[i]) for i in event["inputs"]]
-        body = {"fn_index": event["id"], "data": data, "session_hash": session}
-        assert (
-            httpx.post(f"{served.url}/gradio_api/queue/join", json=body, trust_env=False, timeout=60).status_code == 200
-        )
+        return {"fn_index": event["id"], "data": data, "session_hash": session}
+
+    def post(path, body):
+        answer = httpx.post(f"{served.url}/gradio_api/{path}", json=body, trust_env=False, timeout=60)
+        assert answer.status_code == 200
+
+    (look,) = events("click", "look")
+    for event in [*events("load"), look, *events("click", "ask")]:
+        if event == look:  # it brings the model that can be asked
+            post("run/predict", sent(look))
+            continue
+        post("queue/join", sent(event))
         address = f"{served.url}/gradio_api/queue/data?session_hash={session}"
         with httpx.stream("GET", address, trust_env=False, timeout=60) as told:
             ended = next(json.loads(line[5:]) for line in told.iter_lines() if "process_completed" in line)

@@ -63,11 +63,11 @@ def test_who_may_act_on_a_space(monkeypatch, who, allowed, may):
 VISITORS_MAY = {
     "page.Page.watch.<locals>.look",
     "page.Page.lead.<locals>.show",
-    "train.open_run.OpenRun.newest",
-    "train.open_run.OpenRun.open",
-    "train.history.History.begin_with",
+    "page.Page.first",
+    "page.Page.take_measured",
+    "side.run_list.RunList.further",
+    "train.open_run.OpenRun.begin_with",
     "train.open_run.Parts.show_plan",
-    "train.open_run.Parts.show_run",
     "form.Form.filled_from",
     "train.start.Start.described",
     "train.start.Start.as_toml",
@@ -78,7 +78,6 @@ VISITORS_MAY = {
     "train.start.Start.with_starter",
     "train.plan.Plan.preview",  # which does nothing for a visitor
     "train.demo.Demo.open",
-    "train.history.History.compare",
     "train.manage.Manage.fill",
     "train.manage.Manage.reuse",
     "commands.SameCommand.written",
@@ -88,21 +87,16 @@ VISITORS_MAY = {
     "evaluate.records.RecordList.open",
     "evaluate.records.RecordList.sort",
     "evaluate.records.RecordList.turn",
-    "evaluate.take.TakePanel.open",
     "evaluate.take.TakePanel.show_kind",
-    "evaluate.tab.EvaluateTab.newest",
     "evaluate.tab.EvaluateTab.open",
-    "evaluate.tab.EvaluateTab.open_run",
-    "evaluate.tab.EvaluateTab.opened",
     "chat.beside.Beside.open",
-    "chat.picker.Picker.first",
     "chat.picker.Picker.choose",
-    "chat.picker.Picker.turned_to",
     "chat.picker.Picker.decoding_state",
     "chat.picker.Picker.same_as_evaluation",
     "chat.tab.ChatTab.ask",
     "chat.tab.ChatTab.stop",  # of the visitor's own answer, like the next
     "chat.tab.ChatTab.clear",
+    "chat.tab.ChatTab.demonstrated",
     "chat.tab.ChatTab.first_sample",
     "api.Api.runs",
     "api.Api.summary",
@@ -237,7 +231,7 @@ def test_a_space_publishes_with_nobodys_token_but_a_visitors_own(monkeypatch, pa
     run = write_run(page.store, RunSettings(), "finished", adapter=True)
     given = (run.id, "ada/x", "", True)
     with page.demo:
-        panel = PublishPanel(page, gr.Dropdown())
+        panel = PublishPanel(page)
 
     def told(token):
         return list(panel.publish(*given, token, None))[-1][panel.result]
@@ -253,7 +247,7 @@ def test_a_space_publishes_with_nobodys_token_but_a_visitors_own(monkeypatch, pa
 def test_the_form_is_closed_to_a_visitor_who_is_told_why(page, monkeypatch):
     with page.demo:
         parts = Parts(gr.Tabs())
-        start = Start(page, OpenRun(page, gr.Radio(), parts), parts)
+        start = Start(page, OpenRun(page), parts)
     assert start.begin not in start.opened(gr.Request())
     monkeypatch.setenv("SPACE_ID", "ada/medcot")
     monkeypatch.setenv("OAUTH_CLIENT_ID", "client")

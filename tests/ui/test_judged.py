@@ -91,7 +91,7 @@ def test_an_open_page_shows_a_judge_as_soon_as_it_is_done(page):
     job.write_summary(summary.model_copy(update={"judges": {}}))
     with page.demo:
         tab = EvaluateTab(page)
-    before = tab.opened(run.id, None, None)
+    before = tab.opened(run.id, None, None, None)
     assert "The judge m/judge" not in before[tab.table]
     job.write_summary(summary)
     after = tab.open(run.id, job.id, None, None, before[tab.shown])

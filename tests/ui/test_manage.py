@@ -13,7 +13,7 @@ from tests.fakes import write_run
 @pytest.fixture
 def tab(page) -> Manage:
     with page.demo:
-        return Manage(page, gr.Radio(), Form("starter"))
+        return Manage(page, Form("starter"))
 
 
 @pytest.fixture

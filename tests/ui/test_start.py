@@ -16,7 +16,7 @@ from tests.fakes import write_run
 def start(page) -> Start:
     with page.demo:
         parts = Parts(gr.Tabs())
-        return Start(page, OpenRun(page, gr.Radio(), parts), parts)
+        return Start(page, OpenRun(page), parts)
 
 
 def test_continue_hands_on_the_typed_keys_and_then_the_fields_are_empty(page, start, monkeypatch):

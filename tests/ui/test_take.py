@@ -2,7 +2,6 @@
 
 import os
 
-import gradio as gr
 import pytest
 
 from medcot.errors import BadInput, Failure, Problem
@@ -20,7 +19,7 @@ from tests.fakes import write_run
 @pytest.fixture
 def panel(page) -> TakePanel:
     with page.demo:
-        return TakePanel(page, gr.Dropdown([]))
+        return TakePanel(page)
 
 
 @pytest.fixture
@@ -57,7 +56,7 @@ def test_an_export_is_shown_from_its_start_to_its_end_and_what_went_wrong_in_wor
         page.store.delete(run)
 
     export.write_status("failed", failure=Failure(problems=[Problem("", "No room.", "Free some.")]))
-    shown = panel.open(run.id)
+    shown = panel.look(run.id, "")
     assert "No room." in shown[panel.made]
     assert "Free some." in shown[panel.made]
     assert shown[panel.start]["interactive"] is True
@@ -68,18 +67,18 @@ def test_a_finished_export_has_its_link_and_sizes_and_names_no_folder_of_the_ser
     export.target.mkdir()
     (export.target / "model.safetensors").write_bytes(b"x" * 2_500_000)
     (export.path / "exported.json").write_text("{")
-    shown = panel.open(run.id)[panel.made]
+    shown = panel.look(run.id, "")[panel.made]
     assert f'href="take/{run.id}/{export.id}.zip"' in shown
     assert "2.5 MB" in shown
     assert str(page.store.root) not in shown
     assert "Checked" not in shown, "a damaged file says nothing"
-    assert panel.look(run.id, panel.open(run.id)[panel.mark]) == {}, "nothing new, nothing sent"
+    assert panel.look(run.id, panel.look(run.id, "")[panel.mark]) == {}, "nothing new, nothing sent"
 
 
 def test_an_export_of_the_command_line_is_listed_without_a_link_or_a_folder(panel, run, tmp_path):
     counts = {"bytes": 4, "prompts": 3, "tokens": 9, "same_tokens": 9}
     remember(run.path, export_order("gguf"), Exported(path=str(tmp_path / "shipped"), dtype="float16", **counts))
-    shown = panel.open(run.id)[panel.made]
+    shown = panel.look(run.id, "")[panel.made]
     assert "Export, gguf" in shown
     assert "written outside the run" in shown
     assert "href" not in shown
@@ -108,8 +107,8 @@ def test_an_unknown_format_is_refused_and_nothing_starts(panel, run, chosen):
 
 def test_there_is_nothing_to_take_of_an_unfinished_run_or_of_none(page, panel):
     stopped = write_run(page.store, RunSettings(), "stopped", adapter=True)
-    assert "href" not in panel.open(stopped.id)[panel.adapter]
-    assert panel.open("none")[panel.adapter] == ""
+    assert "href" not in panel.look(stopped.id, "")[panel.adapter]
+    assert panel.look("none", "")[panel.adapter] == ""
     assert "none is chosen" in panel.start_export("none", "merged", [])[panel.problems]
 
 

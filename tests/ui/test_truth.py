@@ -7,7 +7,6 @@ import html
 import re
 from collections.abc import Callable
 
-import gradio as gr
 import pytest
 
 from medcot.errors import Failure, Problem
@@ -18,8 +17,8 @@ from medcot.runs.job_dir import ALIVE, JobDir
 from medcot.runs.run import ORIGIN, Evaluation, Run
 from medcot.settings import RunSettings
 from medcot.ui.evaluate.tab import EvaluateTab
-from medcot.ui.train.history import Queue
-from medcot.ui.train.open_run import OpenRun, Parts
+from medcot.ui.train.open_run import OpenRun
+from medcot.ui.train.queue import Queue
 from tests.browser.test_states import step
 from tests.fakes import plan_made, write_run
 
@@ -168,7 +167,7 @@ def test_what_is_said_of_a_run_is_so_and_its_buttons_are_what_can_be_done(page, 
     made, expected, buttons = RUNS[name]
     run = a_run(page, **made)
     with page.demo:
-        tab = OpenRun(page, gr.Radio(), Parts(gr.Tabs()))
+        tab = OpenRun(page)
     view = {**tab.view(run.id), **tab.curves.draw(run.id, None, None)}
     said = " ".join(plain(view[part]) for part in (tab.live, tab.curves.plot))
     hold_against(run, said)
@@ -185,7 +184,7 @@ def test_an_adopted_adapter_is_not_said_to_train(page):
     run = a_run(page, "finished", adapter=True)
     (run.path / ORIGIN).write_text('{"adapter": "owner/name@abc"}', encoding="utf-8")
     with page.demo:
-        tab = OpenRun(page, gr.Radio(), Parts(gr.Tabs()))
+        tab = OpenRun(page)
     view = {**tab.view(run.id), **tab.curves.draw(run.id, None, None)}
     said = " ".join(plain(view[part]) for part in (tab.live, tab.curves.plot))
     assert hold_against(run, said) == {"not trained here"}

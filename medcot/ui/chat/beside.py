@@ -14,7 +14,7 @@ from medcot.runs.run import Run
 from medcot.settings.export import can_run_files
 from medcot.ui import components as c
 from medcot.ui.guard import visitor_may
-from medcot.ui.page import LATEST, Page, Updates, mark_of
+from medcot.ui.page import LATEST, Page, Updates
 
 TEXTS: dict[str, Any] = c.TEXTS["beside"]
 
@@ -22,17 +22,17 @@ TEXTS: dict[str, Any] = c.TEXTS["beside"]
 class Beside:
     """A choice that is there only where the run has such a file; else it says what keeps one from being asked.
 
-    `runs` is the list in which the run is chosen.
+    `models` is the list in which the model is chosen.
     """
 
-    def __init__(self, page: Page, runs: gr.Dropdown):
+    def __init__(self, page: Page, models: gr.Dropdown):
         self.page = page
         shown: dict[str, Any] = {"label": TEXTS["label"], "visible": False, "elem_id": "chat-beside"}
         self.choice = gr.Radio([(TEXTS["tuned"], TUNED)], value=TUNED, **shown)
         self.missing, self.mark = c.block(elem_id="chat-beside-missing"), gr.State("")
         outputs = [self.choice, self.missing, self.mark]
-        runs.change(self.open, [runs, self.choice], outputs, **LATEST)
-        page.refresh(self.look, [runs, self.choice, self.mark], outputs)
+        models.change(self.open, [models, self.choice], outputs, **LATEST)
+        page.refresh(self.look, [models, self.choice, self.mark], outputs)
 
     def look(self, run_id: object, chosen: object, seen: str) -> Updates:
         view = self.view(run_id, chosen)
@@ -53,7 +53,7 @@ class Beside:
         return {
             self.choice: gr.update(choices=choices, visible=bool(offered), **kept),
             self.missing: told,
-            self.mark: mark_of(run_id, choices, told),
+            self.mark: f"{run_id} {choices} {told}",
         }
 
     def file(self, run: Run, chosen: object) -> Shipped | None:

@@ -122,9 +122,9 @@ class Blinded:
 
 
 class Judged:
-    """What was judged of the chosen run so far."""
+    """What was judged of the chosen model so far, if it is a run."""
 
-    def __init__(self, page: Page, runs: gr.Dropdown):
+    def __init__(self, page: Page, models: gr.Dropdown):
         self.page = page
         hidden: dict[str, Any] = {"open": False, "visible": False, "elem_id": "judged"}
         with gr.Accordion("Judged so far", **hidden) as self.fold:
@@ -132,7 +132,7 @@ class Judged:
             export = c.small_button("Export as CSV", "mc-small", elem_id="comparison-export")
             csv = gr.Textbox(visible=False)
         self.outputs = [self.fold, self.results]
-        export.click(self.csv, runs, csv, **QUIET).then(None, csv, csv, js=DOWNLOAD, **QUIET)
+        export.click(self.csv, models, csv, **QUIET).then(None, csv, csv, js=DOWNLOAD, **QUIET)
 
     def shown(self, run: Run | None, **fold: Any) -> Updates:
         """The results of a run, behind a fold that is there if there are any."""

@@ -1,4 +1,4 @@
-"""The models that Chat can ask: the list, what is shown of the chosen one, and an adapter opened from elsewhere."""
+"""The model that Chat asks: the chosen run, or an adapter opened from elsewhere; and what is shown of it."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ from medcot.ui.chat.judging import Blinded, Judged
 from medcot.ui.chat.question import Decoding, read
 from medcot.ui.components import stripped, style_of
 from medcot.ui.guard import visitor_may
-from medcot.ui.page import LATEST, QUIET, Page, Update, Updates, addressed, is_early, mark_of, still
+from medcot.ui.page import LATEST, QUIET, Page, Update, Updates, still
 from medcot.ui.sources import AdapterSource, Source
 
 Opened = list[Adapter]  # the adapters that one page has opened
@@ -31,10 +31,12 @@ class Picker:
 
     def __init__(self, page: Page):
         self.page = page
-        self.nobody = c.block()
+        self.head = c.block(elem_id="chat-head")
         self.train = c.small_button("Go to Train", visible=False, elem_id="chat-to-train")
-        self.runs = gr.Dropdown([], label="Model", visible=False, filterable=False, elem_id="chat-run")
-        self.beside = Beside(page, self.runs)
+        self.other_run = page.other_run("chat-other")
+        # There only while a model can be asked that is no run.
+        self.models = gr.Dropdown([], label="Model", visible=False, filterable=False, elem_id="chat-model")
+        self.beside = Beside(page, self.models)
         with gr.Row(elem_classes="mc-folds") as self.folds, gr.Accordion("Other adapter", open=False, elem_id="other"):
             with gr.Row(elem_classes="mc-fields"):
                 self.other = c.adapter_fields("other")
@@ -42,34 +44,33 @@ class Picker:
             with gr.Row(elem_classes="mc-actions"):
                 self.open = c.small_button("Open adapter", "mc-small", elem_id="other-open")
         self.memory, self.notice = c.block(), c.block(elem_id="demonstration")
-        # `decoded_for` names the model whose evaluation the decoding fields were filled from.
+        # `decoded_for` names the model whose evaluation the decoding fields were filled from, `mark` what is shown.
         self.mark, self.opened, self.decoded_for = gr.State(""), gr.State([]), gr.State()
 
     def wire(self, decoding: Decoding, blinded: Blinded, judged: Judged) -> None:
         self.decoding, self.blinded, self.judged = decoding, blinded, judged
-        model = [self.nobody, self.train, self.memory, self.notice, blinded.demo_too, *judged.outputs, self.mark]
-        self.turned = turned = [self.runs, *decoding.outputs, self.decoded_for, *model]
-        chosen = [self.runs, self.opened]
+        model = [self.head, self.train, self.other_run, self.memory, self.notice, blinded.demo_too, *judged.outputs]
+        self.turned = turned = [self.models, *decoding.outputs, self.decoded_for, *model, self.mark]
+        run, chosen = self.page.run, [self.models, self.opened]
         self.page.lead(self.train, "Train")
-        self.page.follow("Chat", self.turned_to, [self.opened], turned)
-        self.page.demo.load(self.first, None, turned, **QUIET)
-        self.page.refresh(self.look, [*chosen, self.mark], [self.runs, *model])
-        self.runs.input(self.choose, [*chosen, self.decoded_for], turned, **LATEST)
+        self.page.refresh(self.look, [run, *chosen, self.decoded_for, self.mark], turned)
+        self.models.input(self.choose, [run, *chosen, self.decoded_for], turned, **LATEST)
         changed = [field.change for field in decoding.fields]
-        gr.on(changed, self.decoding_state, [*chosen, *decoding.fields], decoding.state, **LATEST)
+        gr.on(changed, self.decoding_state, [run, *chosen, *decoding.fields], decoding.state, **LATEST)
         decoding.reset.click(self.same_as_evaluation, chosen, decoding.outputs, **QUIET)
         added = [self.opened, self.problems, *turned]
-        self.open.click(self.open_other, [self.opened, *self.other], added, **QUIET)
+        self.open.click(self.open_other, [run, self.opened, *self.other], added, **QUIET)
 
     # ---- which models there are
 
-    def names(self, opened: Opened) -> list[str]:
+    def names(self, run_id: object, opened: Opened) -> list[str]:
+        run = self.page.tuned(run_id)
         server = [self.page.server.name] if self.page.server else []
-        return [run.id for run in self.page.reader.tuned()] + [adapter.name for adapter in opened] + server
+        return ([run.id] if run else []) + [adapter.name for adapter in opened] + server
 
-    def name_of(self, chosen: object, opened: Opened) -> Any:
+    def name_of(self, run_id: object, chosen: object, opened: Opened) -> Any:
         """The chosen name if it is listed, else the first; None if the list is empty."""
-        names = self.names(opened)
+        names = self.names(run_id, opened)
         return chosen if chosen in names else next(iter(names), None)
 
     def source(self, name: object, opened: Opened, beside: object = None) -> Source | None:
@@ -96,58 +97,55 @@ class Picker:
     # ---- what is shown of one
 
     @visitor_may
-    def first(self) -> Updates:
-        return self.turned_to(addressed("run"), [])
-
-    @visitor_may
-    def choose(self, chosen: object, opened: Opened, decoded_for: object) -> Updates:
+    def choose(self, run_id: object, chosen: object, opened: Opened, decoded_for: object) -> Updates:
         """Show the chosen model. Gradio also fires this on blur; then the decoding stays as it was set."""
-        view = self.turned_to(chosen, opened)
-        if view[self.decoded_for] == decoded_for:
-            view = {part: value for part, value in view.items() if part not in self.decoding.outputs}
-        return view | {self.runs: still(view[self.runs], chosen)}
+        view = self.turned_to(run_id, chosen, opened, decoded_for)
+        return view | {self.models: still(view[self.models], chosen)}
 
-    def look(self, chosen: object, opened: Opened, seen_mark: str) -> Updates | None:
-        if is_early(chosen, seen_mark):
-            return None
-        if self._mark(chosen, opened) == seen_mark:
+    def look(self, run_id: object, chosen: object, opened: Opened, decoded_for: object, seen_mark: str) -> Updates:
+        if not seen_mark.startswith(f"{run_id} | "):  # another run was chosen, and is asked from now on
+            return self.turned_to(run_id, run_id, opened, decoded_for)
+        if self._mark(run_id, self.name_of(run_id, chosen, opened), opened) == seen_mark:
             return {}
-        name = self.name_of(chosen, opened)
-        return {self.runs: still(self._list(name, opened), chosen), **self.model(name, opened)}
+        return self.choose(run_id, chosen, opened, decoded_for)
 
-    @visitor_may
-    def turned_to(self, chosen: object, opened: Opened) -> Updates:
-        """Everything about a model: the list with it chosen, its decoding, its notices."""
-        name = self.name_of(chosen, opened)
-        decoded = {**self.same_as_evaluation(name, opened), self.decoded_for: name}
-        return {self.runs: self._list(name, opened), **decoded, **self.model(name, opened)}
-
-    def _list(self, name: object, opened: Opened) -> Update:
-        names = self.names(opened)
-        return gr.update(choices=[(self.shown(n), n) for n in names], value=name, visible=bool(names))
+    def turned_to(self, run_id: object, chosen: object, opened: Opened, decoded_for: object = None) -> Updates:
+        """Everything about a model: the list with it chosen, its notices, and its decoding if it is another one."""
+        name = self.name_of(run_id, chosen, opened)
+        names = self.names(run_id, opened)
+        listed: Update = {"choices": [(self.shown(n), n) for n in names], "value": name}
+        listed = gr.update(**listed, visible=any(n != run_id for n in names))
+        decoded: Updates = {self.decoded_for: name}
+        if name != decoded_for:
+            decoded |= self.decoding.filled(self.evaluation(name, opened))
+        return {self.models: listed, **decoded, **self.model(run_id, name, opened)}
 
     def shown(self, name: str) -> str:
         """A run's given name first, if it has one; the others are called what they are."""
         run = self.page.reader.look().find(name)
         return run.title if run else name
 
-    def model(self, name: object, opened: Opened) -> Updates:
-        """The model's notices, and what was judged of it."""
-        demo = self.is_demonstration(name, opened)
+    def model(self, run_id: object, name: Any, opened: Opened) -> Updates:
+        """The model's name and notices, and what was judged of it."""
+        demo, others = self.is_demonstration(name, opened), bool(self.page.reader.tuned())
+        head = f"<h2>{c.text(self.shown(name))}</h2>" if name else self.page.untuned(run_id, "chat")
         return {
-            self.nobody: "" if name else c.empty("chat"),
-            self.train: gr.update(visible=not name),
+            self.head: head,
+            self.train: gr.update(visible=not name and not others),
+            self.other_run: gr.update(visible=not name and others),
             self.notice: c.demonstration() if demo else "",
             self.memory: self.memory_line(),
             self.blinded.demo_too: gr.update(visible=demo),
             **self.judged.shown(self.page.reader.find(name)),
-            self.mark: self._mark(name, opened),
+            self.mark: self._mark(run_id, name, opened),
         }
 
-    def _mark(self, name: object, opened: Opened) -> str:
-        run = self.page.reader.find(name)
+    def _mark(self, run_id: object, name: object, opened: Opened) -> str:
+        run, listed = self.page.reader.find(name), self.page.reader.look().find(run_id)
         size = comparisons.path_of(run).stat().st_size if run and comparisons.path_of(run).is_file() else 0
-        return mark_of(name, [self.shown(n) for n in self.names(opened)], size, self.memory_line())
+        names = [self.shown(n) for n in self.names(run_id, opened)]
+        state = listed.status.state if listed and not name else ""
+        return f"{run_id} | {name} {names} {state} {size} {bool(self.page.reader.tuned())} {self.memory_line()}"
 
     def memory_line(self) -> str:
         """Which model is in memory, why it was unloaded, or which job has the device."""
@@ -174,18 +172,17 @@ class Picker:
         return self.decoding.filled(self.evaluation(name, opened))
 
     @visitor_may
-    def decoding_state(self, name: object, opened: Opened, *values: Any) -> str:
-        """Whether the decoding is the evaluation's. On load, the fields are filled before the list has its choice."""
-        name = name or next(iter(self.names(opened)), None)
+    def decoding_state(self, run_id: object, chosen: object, opened: Opened, *values: Any) -> str:
+        """Whether the decoding is the evaluation's. The fields may be filled before the list has its choice."""
         try:
             read(values)
         except BadInput as bad:
             return c.refused(bad)
-        return self.decoding.described(values, self.evaluation(name, opened))
+        return self.decoding.described(values, self.evaluation(self.name_of(run_id, chosen, opened), opened))
 
     # ---- an adapter from elsewhere
 
-    def open_other(self, opened: Opened, name: object, style: object, base: object) -> Updates:
+    def open_other(self, run_id: object, opened: Opened, name: object, style: object, base: object) -> Updates:
         """Add an adapter to this page's list. Its files are read and its base is looked up; nothing is loaded."""
         try:
             if not (wanted := stripped(name)):
@@ -197,7 +194,11 @@ class Picker:
             if "/" not in adapter.name:  # many folders are called final, and one may have the name of a run
                 adapter = adapter.model_copy(update={"name": str(adapter.path)})
             opened = [*(a for a in opened if a.name != adapter.name), adapter]
-        return {self.opened: opened, self.problems: opened_note(adapter), **self.turned_to(adapter.name, opened)}
+        return {
+            self.opened: opened,
+            self.problems: opened_note(adapter),
+            **self.turned_to(run_id, adapter.name, opened),
+        }
 
     def _is_listed(self, adapter: Adapter) -> bool:
         """True if this is one of the runs here, and would be asked like the run itself."""

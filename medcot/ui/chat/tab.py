@@ -38,7 +38,7 @@ class ChatTab:
                 self.decoding, self.blinded = question.Decoding(), judging.Blinded()
             samples = question.Samples()
         self.pair = Pair()
-        self.form, self.judged = judging.JudgementForm(), judging.Judged(page, self.picker.runs)
+        self.form, self.judged = judging.JudgementForm(), judging.Judged(page, self.picker.models)
         with gr.Column(elem_classes="mc-card mc-composer"):
             self.note = c.block(elem_id="chat-note")
             self.box = question.QuestionBox()
@@ -50,14 +50,13 @@ class ChatTab:
     def _wire(self) -> None:
         box, form, picker, blinded = self.box, self.form, self.picker, self.blinded
         asked = [self.note, *self.pair.outputs, box.moved, *box.buttons, form.card]
-        values = [picker.runs, picker.opened, box.text, blinded.on, blinded.demo_too]
+        values = [picker.models, picker.opened, box.text, blinded.on, blinded.demo_too]
         values += [*self.decoding.fields, picker.beside.choice]
         # Many at once: the conversation decides whose turn it is, and tells the others that they wait.
         free: dict[str, Any] = {"concurrency_limit": None, **QUIET}
         gr.on([box.ask.click, box.text.submit], self.ask, values, asked, **free)
-        turned = self.page.finale.change(
-            self.picker.turned_to, [self.page.finale, picker.opened], picker.turned, **QUIET
-        )
+        finale = self.page.finale
+        turned = finale.change(self.demonstrated, [finale, picker.opened], [self.page.run, *picker.turned], **QUIET)
         turned.then(self.first_sample, None, [self.page.tabs, box.text], **QUIET).success(
             self.ask, values, asked, **free
         )
@@ -71,6 +70,11 @@ class ChatTab:
     # ---- asking
 
     @visitor_may
+    def demonstrated(self, run_id: object, opened: list[Adapter]) -> Updates:
+        """The run of a demo, at its end."""
+        return {self.page.run: run_id, **self.picker.turned_to(run_id, run_id, opened)}
+
+    @visitor_may
     def first_sample(self) -> Updates:
         """Chat, with the first sample in the box, to be asked at once."""
         return {self.page.tabs: gr.update(selected="Chat"), self.box.text: next(iter(CHIPS))}
@@ -80,8 +84,7 @@ class ChatTab:
         """Ask both, and go on with the conversation where it can be."""
         session = str(request.session_hash)
         name, opened, text, blinded, demo_too, *fields, beside = values
-        # Asked before the page has its list, it is for the first of it, as the list will show.
-        name, text = name or next(iter(self.picker.names(opened)), None), str(text or "")
+        text = str(text or "")
         self.conversation.give_up(session)  # from now on the panels belong to this question, even if it is refused
         if long := safety.too_long(text):  # before any pattern is tried on it, also those of an emergency
             yield self._unasked(session, c.problems([long]), "")

@@ -31,12 +31,9 @@ NUMBERS = ("records", BUDGET, "temperature")  # settings that are chosen at the 
 
 
 class Questions:
-    """What an evaluation asks, how many, how it decodes, whether base is told the format, and which further arms.
+    """What an evaluation asks, how many, how it decodes, whether base is told the format, and which further arms."""
 
-    `runs` is the list in which the run is chosen, whose settings fill the fields.
-    """
-
-    def __init__(self, page: Page, runs: gr.Dropdown) -> None:
+    def __init__(self, page: Page) -> None:
         self.page = page
         told = EvaluationSettings.model_fields["tell_base"]
         with gr.Accordion("What is asked", open=False, elem_id="evaluate-order") as self.whole:
@@ -50,8 +47,8 @@ class Questions:
             self.further = gr.Dropdown([], label="Further arms", info=info, multiselect=True)
         self.inputs = [what, self.file, self.told, self.further, *self.numbers.values()]
         self.outputs = [self.whole, self.told, self.further, *self.numbers.values()]
-        SameCommand("evaluate", self.command, [runs, *self.inputs])
-        what.input(self.show_kind, [what, runs], [self.file, self.numbers[BUDGET]], **LATEST)
+        SameCommand("evaluate", self.command, [page.run, *self.inputs])
+        what.input(self.show_kind, [what, page.run], [self.file, self.numbers[BUDGET]], **LATEST)
 
     @visitor_may
     def show_kind(self, what: object, run_id: object) -> Updates:

@@ -34,16 +34,16 @@ REVEAL = c.from_file("evaluate/reveal.js")
 
 
 class RecordList:
-    """The list. `chosen` are the pickers of run and evaluation; a bar of `plots` opens its record here."""
+    """The list. `evaluations` is the list in which one is chosen; a bar of `plots` opens its record here."""
 
-    def __init__(self, page: Page, chosen: Sequence[gr.Dropdown], plots: gr.HTML):
+    def __init__(self, page: Page, evaluations: gr.Dropdown, plots: gr.HTML):
         self.page = page
         with gr.Row(elem_classes="mc-fields mc-sorting", visible=False) as self.sorting:
             order = gr.Dropdown(list(ORDERS), value=LOSS, label="Questions", filterable=False, elem_id="sort")
             self.filters = gr.CheckboxGroup(list(FILTERS), label="Only those", elem_id="filters")
         self.shown = c.block(elem_id="examples", script=CHOOSE)
         self.how: list[Any] = [order, self.filters]
-        read = [*chosen, *self.how]
+        read = [page.run, evaluations, *self.how]
         for field in self.how:
             field.input(self.sort, read, self.shown, **LATEST)
         self.shown.click(self.turn, read, self.shown, **LATEST).then(None, js=REVEAL)
@@ -68,7 +68,7 @@ class RecordList:
         return {self.shown: self._listed(run_id, evaluation, Wanted(order, None, record=record)), self.filters: []}
 
     def _listed(self, run_id: object, evaluation: object, wanted: "Wanted") -> str:
-        run = choice_of(self.page.reader.tuned(), run_id)
+        run = self.page.tuned(run_id)
         chosen = evaluation_of(run, evaluation)
         return self.listing(run, chosen, wanted) if run and chosen else ""
 

@@ -21,23 +21,11 @@ from medcot.ui.evaluate.results import results, spoilt
 from medcot.ui.evaluate.take import TakePanel
 from medcot.ui.guard import visitor_may
 from medcot.ui.job_reader import mark
-from medcot.ui.page import (
-    HIDE,
-    LATEST,
-    QUIET,
-    SHOW,
-    UNCHANGED,
-    Page,
-    Updates,
-    addressed,
-    choice_of,
-    is_early,
-    mark_of,
-    still,
-)
+from medcot.ui.page import HIDE, LATEST, QUIET, SHOW, Page, Updates, addressed, choice_of, still
 from medcot.ui.publish import PublishPanel
 from medcot.workers import jobs
 
+HEAD = "<h2>Base against tuned</h2>"
 RESUMABLE = ("stopped", "interrupted", "failed")
 
 
@@ -45,110 +33,80 @@ class EvaluateTab:
     def __init__(self, page: Page):
         self.page = page
         with gr.Column(elem_classes="mc-card"):
-            c.block("<h2>Base against tuned</h2>")
-            with gr.Row(elem_classes="mc-fields"):
-                hidden: dict[str, Any] = {"visible": False, "filterable": False}
-                self.runs = gr.Dropdown([], label="Run", elem_id="evaluate-run", **hidden)
-                self.evaluations = gr.Dropdown([], label="Evaluation", elem_id="evaluation", **hidden)
+            self.head = c.block(HEAD, elem_id="evaluate-head")
+            listed: dict[str, Any] = {"label": "Evaluation", "elem_id": "evaluation", "filterable": False}
+            self.evaluations = gr.Dropdown([], visible=False, **listed)
             self.state = c.block(elem_id="evaluation-state")
+            self.other_run = page.other_run("evaluate-other")
+            self.train = c.small_button("Go to Train", visible=False, elem_id="evaluate-to-train")
             self.problems = c.block(elem_id="evaluate-problems")
             with gr.Row(elem_classes="mc-actions mc-few"):
                 self.start = gr.Button("Start evaluation", variant="primary", visible=False, elem_id="evaluate")
                 self.resume = gr.Button("Resume evaluation", visible=False, elem_id="resume-evaluation")
                 self.stop = gr.Button("Stop evaluation", variant="stop", visible=False, elem_id="stop-evaluation")
                 self.ask = gr.Button("Ask it", visible=False, elem_id="ask-evaluated")
-            self.questions = Questions(page, self.runs)
-            self.train = c.small_button("Go to Train", visible=False, elem_id="evaluate-to-train")
+            self.questions = Questions(page)
             self.table = c.block(elem_id="results", script=CHOOSE)
-            self.take, self.publish = TakePanel(page, self.runs), PublishPanel(page, self.runs)
+            self.take, self.publish = TakePanel(page), PublishPanel(page)
             self.leaving = (self.take.whole, self.publish.whole)
             self.elsewhere = Elsewhere(page)
         with gr.Column():
-            self.records = RecordList(page, [self.runs, self.evaluations], self.table)
+            self.records = RecordList(page, self.evaluations, self.table)
         # `shown` says which run, which table and how many examples are on the page.
         self.mark, self.shown = gr.State(""), gr.State("")
         self._wire(self.records.how)
 
     def _wire(self, sorted_by: list[Any]) -> None:
         page, asked = self.page, self.questions
-        chosen, buttons = (
-            [self.runs, self.evaluations, *sorted_by],
-            [self.start, self.stop, self.resume, self.ask, self.train],
-        )
+        chosen = [page.run, self.evaluations, *sorted_by]
+        buttons = [self.start, self.stop, self.resume, self.ask, self.train, self.other_run]
         listed = [self.records.shown, self.records.sorting]
-        shown = [self.runs, self.evaluations, self.state, self.table, *listed, *buttons]
+        shown = [self.head, self.evaluations, self.state, self.table, *listed, *buttons]
         shown += [*asked.outputs, *self.leaving, self.mark, self.shown]
         done = [self.problems, *shown]
         page.lead(self.train, "Train")
-        page.lead(self.ask, "Chat", self.runs)
-        page.follow("Evaluate", self.opened, sorted_by, shown)
-        page.demo.load(self.newest, sorted_by, shown, **QUIET)
+        page.lead(self.ask, "Chat")
         page.refresh(self.look, [*chosen, self.mark, self.shown], shown)
-        self.runs.input(self.open_run, [self.runs, *sorted_by, self.shown], shown, **LATEST)
         self.evaluations.input(self.open, [*chosen, self.shown], shown, **LATEST)
-        self.start.click(self.start_evaluation, [self.runs, *sorted_by, *asked.inputs], done, **QUIET)
-        measured = [self.elsewhere.result, *shown]
+        self.evaluations.input(None, self.evaluations, None, js="one => medcot.at('evaluation', one)")
+        self.start.click(self.start_evaluation, [page.run, *sorted_by, *asked.inputs], done, **QUIET)
+        measured = [self.elsewhere.result, page.run, *shown]
         self.elsewhere.measure.click(self.measure, [*sorted_by, *self.elsewhere.inputs], measured, **QUIET)
         self.stop.click(self.stop_evaluation, chosen, done, **QUIET)
         self.resume.click(self.resume_evaluation, chosen, done, **QUIET)
 
     # ---- reading
 
-    @visitor_may
-    def newest(self, order: object, filters: object) -> Updates:
-        """On load: what the address names, else the run that is being evaluated, else the newest."""
-        if wanted := addressed("run"):
-            view = self.view(wanted, addressed("evaluation"), order, filters)
-            return view | self._own_settings(view)
-        at_work = (run.id for run in self.page.reader.tuned() if is_evaluated(run))
-        return self.opened(next(at_work, None), order, filters)
-
-    def look(self, run_id: object, evaluation: object, *how: Any) -> Updates | None:
+    def look(self, run_id: object, evaluation: object, *how: Any) -> Updates:
         order, filters, seen, shown = how
-        if is_early(run_id, seen):
-            return None
         if self._mark(run_id, evaluation) == seen:
             return {}
-        return self.open(run_id, evaluation, order, filters, shown)
+        if run_id == shown.partition("/")[0]:
+            return self.open(run_id, evaluation, order, filters, shown)
+        named = addressed("evaluation") if addressed("run") == run_id else None
+        return self.opened(run_id, named, order, filters)
 
     @visitor_may
     def open(self, run_id: object, evaluation: object, order: object, filters: object, shown: str) -> Updates:
-        """The run and the evaluation that the page has chosen; if the run is gone, another with its own settings."""
+        """The run and the evaluation that the page has chosen."""
         view = self.view(run_id, evaluation, order, filters, shown)
-        if view[self.runs]["value"] != run_id:
-            view |= self._own_settings(view)
-        chosen = {self.runs: run_id, self.evaluations: evaluation}
-        return view | {picker: still(view[picker], value) for picker, value in chosen.items()}
+        return view | {self.evaluations: still(view[self.evaluations], evaluation)}
 
-    @visitor_may
-    def open_run(self, run_id: object, order: object, filters: object, shown: str) -> Updates:
-        """A run with its newest evaluation; nothing for the one that is shown, since gradio also fires this on blur."""
-        if shown.partition(" ")[0] == run_id:
-            return UNCHANGED
-        view = self.opened(run_id, order, filters)
-        return view | {self.runs: still(view[self.runs], run_id)}
-
-    @visitor_may
-    def opened(self, run_id: object, order: object, filters: object) -> Updates:
-        """A run that was chosen elsewhere, with its newest evaluation."""
-        view = self.view(run_id, None, order, filters)
-        return view | self._own_settings(view)
-
-    def _own_settings(self, view: Updates) -> Updates:
-        """What is asked, as the viewed run's settings have it; and no further arms of another run."""
-        settings = self.page.reader.settings(self.page.reader.find(view[self.runs]["value"]))
+    def opened(self, run_id: object, evaluation: object, order: object, filters: object) -> Updates:
+        """Another run with the named evaluation, or its newest, and with its own settings."""
+        view = self.view(run_id, evaluation, order, filters)
+        settings = self.page.reader.settings(self.page.reader.find(run_id))
         asked = self.questions.filled(settings) if settings else {}
-        return {**asked, self.questions.further: {**view[self.questions.further], "value": []}}
+        return {**view, **asked, self.questions.further: {**view[self.questions.further], "value": []}}
 
     def _mark(self, run_id: object, evaluation: object) -> str:
         """A text that changes whenever the view would. It is asked for at each look, so no folder is read for it."""
         folder = self.page.reader.look()
-        run = choice_of(folder.tuned, run_id)
-        listed = folder.find(run and run.id)
-        evaluations = listed.evaluations if listed else ()
+        run, listed = self.page.tuned(run_id), folder.find(run_id)
+        evaluations = listed.evaluations if run and listed else ()
         known = [f"{one.id} {status.state}" for one, status in evaluations]
         chosen = choice_of([one for one, _ in evaluations], evaluation)
-        return mark_of(run and run.id, hash(folder.titles), known, mark(chosen))
+        return f"{run_id} {listed and listed.status.state} {hash(folder.titles)} {known} {mark(chosen)}"
 
     def view(
         self, run_id: object, evaluation: object = None, order: object = None, filters: object = None, shown: str = ""
@@ -156,37 +114,40 @@ class EvaluateTab:
         """Everything about a run and one of its evaluations; no table and examples if those in `shown` are the same."""
         now = self._mark(run_id, evaluation)  # before the reading, so that the next look sees what comes after
         folder = self.page.reader.look()
-        runs, run = folder.tuned, choice_of(folder.tuned, run_id)
-        listed = gr.update(choices=list(folder.titles), value=run.id if run else None, visible=bool(runs))
-        view: Updates = {self.runs: listed, self.mark: now, self.train: HIDE if run else SHOW}
-        if run is None:
-            return view | self._nothing()
+        if (run := self.page.tuned(run_id)) is None:
+            return {self.mark: now, **self._nothing(run_id, bool(folder.tuned))}
         one = evaluation_of(run, evaluation)
         rows, summary = (len(one.examples()), one.summary()) if one else (0, None)
         judges = [judge.model_dump_json() for judge in summary.judges.values()] if summary else None
-        holds = f"{run.id} {one and one.id} {rows} {judges if judges is None else hash(tuple(judges))}"
+        holds = f"{run.id}/{one and one.id} {rows} {judges if judges is None else hash(tuple(judges))}"
+        view: Updates = {}
         if holds != shown:  # else what a reader has unfolded would be folded again
             measured = results(one, summary) if one and summary else ""
             view[self.table] = spoilt(one, rows) + measured if one else c.empty("evaluation")
             view[self.records.shown] = self.records.listing(run, one, Wanted(order, filters)) if one else ""
         view |= {
+            self.mark: now,
+            self.head: headed(folder, run),
             self.records.sorting: gr.update(visible=rows > 0),
+            **dict.fromkeys((self.train, self.other_run), HIDE),
             **dict.fromkeys(self.leaving, SHOW),
             self.shown: holds,
         }
         return view | self._lists(run, folder, one) | self._buttons(run, one)
 
-    def _nothing(self) -> Updates:
+    def _nothing(self, run_id: object, others: bool) -> Updates:
+        """Why there is nothing to evaluate, and what leads on."""
         asked = self.questions
-        parts = (
-            self.evaluations,
-            self.records.sorting,
-            asked.further,
-            asked.whole,
-            *self.leaving,
-        )
+        parts = (self.evaluations, self.records.sorting, asked.further, asked.whole, *self.leaving)
         hidden: Updates = dict.fromkeys((*parts, self.start, self.stop, self.resume, self.ask), HIDE)
-        return {self.state: c.empty("evaluate"), self.table: "", self.records.shown: "", self.shown: "", **hidden}
+        leads = {self.train: gr.update(visible=not others), self.other_run: gr.update(visible=others)}
+        empty = {
+            self.head: HEAD,
+            self.table: "",
+            self.records.shown: "",
+            self.shown: f"{run_id}/",
+        }
+        return {self.state: self.page.untuned(run_id, "evaluate"), **empty, **hidden, **leads}
 
     def _lists(self, run: Run, folder: Snapshot, one: Evaluation | None) -> Updates:
         """The run's evaluations, and what can be a further arm."""
@@ -236,7 +197,7 @@ class EvaluateTab:
         except BadInput as bad:
             yield {result: c.refused(bad)}
             return
-        yield {result: "", **self.opened(run.id, order, filters)}
+        yield {result: "", self.page.run: run.id, **self.opened(run.id, None, order, filters)}
 
     def stop_evaluation(self, *chosen: object) -> Updates:
         return self._act(jobs.stop, *chosen)
@@ -248,6 +209,12 @@ class EvaluateTab:
         chosen = evaluation_of(self.page.reader.find(run_id), evaluation)
         refused = c.attempt(lambda: do(chosen)) if chosen else ""
         return {self.problems: refused, **self.view(run_id, evaluation, *sorting)}
+
+
+def headed(folder: Snapshot, run: Run) -> str:
+    """What is measured: the run, by name."""
+    listed = folder.find(run.id)
+    return f"<h2>{c.text(listed.title if listed else run.id)}</h2>{c.soft('Base against tuned')}"
 
 
 def is_evaluated(run: Run) -> bool:

@@ -23,10 +23,10 @@ MOST_SHOWN = 5  # exports
 
 
 class TakePanel:
-    """`runs` is the list in which the run is chosen. `whole` is hidden until there is one."""
+    """`whole` is hidden until a run is chosen that has an adapter."""
 
-    def __init__(self, page: Page, runs: gr.Dropdown):
-        self.page, self.runs = page, runs
+    def __init__(self, page: Page):
+        self.page, runs = page, page.run
         with gr.Accordion("Download or export", open=False, visible=False, elem_id="take") as self.whole:
             self.adapter = c.block(elem_id="take-adapter")
             choices = [(f"{name}: {about}", name) for name, about in FORMATS.items()]
@@ -43,7 +43,6 @@ class TakePanel:
             SameCommand("export", self.command, [runs, self.format, self.quantize])
         self.mark = gr.State("")
         outputs = [self.adapter, self.made, self.start, self.stop, self.mark]
-        runs.change(self.open, runs, outputs, **LATEST)
         page.refresh(self.look, [runs, self.mark], outputs)
         self.start.click(self.start_export, [runs, self.format, self.quantize], [self.problems, *outputs], **QUIET)
         self.format.input(self.show_kind, self.format, self.quantize, **LATEST)
@@ -54,10 +53,6 @@ class TakePanel:
     def look(self, run_id: object, seen: str) -> Updates:
         run = self.page.reader.find(run_id)
         return {} if self._mark(run) == seen else self.view(run)
-
-    @visitor_may
-    def open(self, run_id: object) -> Updates:
-        return self.view(self.page.reader.find(run_id))
 
     def _mark(self, run: Run | None) -> str:
         known = exports_of(run.path)[:MOST_SHOWN] if run else []

@@ -5,10 +5,10 @@ import gradio as gr
 from medcot.ui.page import Page
 from medcot.ui.train.demo import Demo
 from medcot.ui.train.draft import Draft
-from medcot.ui.train.history import History, Queue
 from medcot.ui.train.manage import Manage
 from medcot.ui.train.open_run import PLAN, RUN, OpenRun, Parts
 from medcot.ui.train.plan import Plan
+from medcot.ui.train.queue import Queue
 from medcot.ui.train.stages import Title
 from medcot.ui.train.start import Start
 
@@ -16,24 +16,21 @@ from medcot.ui.train.start import Start
 def build(page: Page) -> None:
     """Build the tab, inside a gr.Tab: its places first, then each card in its place."""
     with gr.Row(elem_classes="mc-columns"):
-        left = gr.Column(scale=5, elem_classes="mc-card")
-        with gr.Column(scale=7, elem_classes="mc-now"):
+        left = gr.Column(scale=1, elem_classes="mc-card")
+        with gr.Column(scale=1, elem_classes="mc-now"):
             with gr.Column(elem_classes="mc-card"), gr.Tabs(selected=RUN, elem_classes="mc-parts") as tabs:
                 run_part, plan_part = gr.Tab("The run", id=RUN), gr.Tab("Data and plan", id=PLAN)
             Queue(page)
-            with gr.Column(elem_classes="mc-card mc-runs-card"):
-                runs = gr.Radio([], label="Runs", visible=False, elem_id="runs", elem_classes="mc-runs")
     parts = Parts(tabs)
     with run_part:
         demo = Demo(page)
-        run = OpenRun(page, runs, parts)
+        run = OpenRun(page)
     demo.wire(run, parts)
     with left:
         start = Start(page, run, parts)
     with run_part:
-        Manage(page, runs, start.form)
+        Manage(page, start.form)
     Draft(page, start.form)
     with plan_part:
         Plan(page, start, parts)
-    History(page, run)
     Title(page)

@@ -3,7 +3,6 @@
 import statistics
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import Any
 
 import gradio as gr
 
@@ -20,18 +19,16 @@ REST = 20  # times the usual time between two readings: a longer one is a pause,
 
 
 class Curves:
-    """`runs` is the list in which the run is chosen."""
-
-    def __init__(self, page: Page, runs: Any):
+    def __init__(self, page: Page):
         self.page = page
         with gr.Row(elem_classes="mc-look", visible=False) as self.how:
             over = gr.Radio([STEPS, TIME], value=STEPS, label="Over", container=False, elem_id="plot-over")
             log = gr.Checkbox(False, label="Log scale", container=False, elem_id="plot-log")
         self.plot, self.rates = c.block(elem_id="plot"), c.block(elem_id="rates")
         self.mark = gr.State("")
-        read, outputs = [runs, over, log], [self.how, self.plot, self.rates, self.mark]
+        read, outputs = [page.run, over, log], [self.how, self.plot, self.rates, self.mark]
         page.refresh(self.look, [*read, self.mark], outputs)
-        gr.on([runs.change, over.input, log.input], self.draw, read, outputs, **LATEST)
+        gr.on([over.input, log.input], self.draw, read, outputs, **LATEST)
 
     def look(self, run_id: object, over: object, log: object, seen: str) -> Updates:
         return {} if self._mark(run_id) == seen else self.draw(run_id, over, log)

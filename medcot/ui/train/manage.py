@@ -21,10 +21,10 @@ class Filled(NamedTuple):
 
 
 class Manage:
-    """`runs` is the list in which the run is chosen, `form` the one that a new run starts from."""
+    """`form` is the one that a new run starts from."""
 
-    def __init__(self, page: Page, runs: gr.Radio, form: Form):
-        self.page, self.form = page, form
+    def __init__(self, page: Page, form: Form):
+        self.page, self.form, runs = page, form, page.run
         with gr.Accordion("Name, note, settings, delete", open=False, visible=False, elem_id="manage") as self.whole:
             with gr.Row(elem_classes="mc-fields"):
                 kept, seen_by = "The run's id stays as it is.", "For you and whoever sees this page."

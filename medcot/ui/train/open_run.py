@@ -1,8 +1,8 @@
 """The open run: its state, figures, curves, sample answers and log, read from its directory; Stop."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
-from itertools import groupby
+from itertools import groupby, islice
 
 import gradio as gr
 import psutil
@@ -12,12 +12,11 @@ from medcot.runs.events import Sample, Step
 from medcot.runs.ids import name_of
 from medcot.runs.job_dir import ALIVE, Status
 from medcot.runs.run import Run
-from medcot.runs.snapshot import Listed
 from medcot.ui import components as c
 from medcot.ui.components import from_elsewhere
 from medcot.ui.guard import is_visitor, visitor_may
 from medcot.ui.job_reader import Seen, mark
-from medcot.ui.page import HIDE, LATEST, QUIET, Page, Updates, addressed, is_early, mark_of, still
+from medcot.ui.page import HIDE, QUIET, Page, Updates
 from medcot.ui.train import stages
 from medcot.ui.train.curves import Curves
 from medcot.workers import jobs
@@ -33,7 +32,6 @@ class Parts:
     def __init__(self, tabs: gr.Tabs):
         self.tabs = tabs
 
-    @visitor_may
     def show_run(self) -> Updates:
         return {self.tabs: gr.update(selected=RUN)}
 
@@ -43,10 +41,8 @@ class Parts:
 
 
 class OpenRun:
-    """`runs` is the list in which the run is chosen."""
-
-    def __init__(self, page: Page, runs: gr.Radio, parts: Parts):
-        self.page, self.runs = page, runs
+    def __init__(self, page: Page):
+        self.page = page
         self.live = c.block(elem_id="live")
         self.problems = c.block(elem_id="run-problems")
         with gr.Row(elem_classes="mc-actions"):
@@ -57,69 +53,41 @@ class OpenRun:
             self.ask = gr.Button("Ask it", visible=False, elem_id="ask-it")
             self.compare = gr.Button("Compare it", visible=False, elem_id="compare-it")
             self.take = gr.Button("Download it", visible=False, elem_id="take-it")
-        self.curves = Curves(page, runs)
+        self.curves = Curves(page)
         self.samples = c.block(elem_id="samples")
         with gr.Accordion("End of the log", open=False, elem_classes="mc-log-part"):
             self.log = c.block(elem_id="log")
         self.mark = gr.State("")
         self.buttons = [self.stop, self.stop_now, self.resume, self.evaluate, self.ask, self.compare, self.take]
-        page.lead(self.evaluate, "Evaluate", runs)
-        page.lead(self.ask, "Chat", runs)
-        page.lead(self.take, "Evaluate", runs)
+        page.lead(self.evaluate, "Evaluate")
+        page.lead(self.ask, "Chat")
+        page.lead(self.take, "Evaluate")
         self.take.click(None, js=c.from_file("train/take.js"))
-        read = [self.live, self.samples, self.log]
-        self.outputs = [runs, *read, *self.buttons, self.mark]
-
-        page.demo.load(self.newest, None, self.outputs, **QUIET)
-        page.refresh(self.look, [runs, self.mark], self.outputs)
-        runs.input(self.open, runs, self.outputs, **LATEST)
-        runs.input(parts.show_run, None, parts.tabs, **LATEST)
+        self.compare.click(self.begin_with, page.run, page.ticked, **QUIET)
+        shown = [self.live, self.samples, self.log, *self.buttons, self.mark]
+        self.outputs = [page.run, *shown]
+        page.refresh(self.look, [page.run, self.mark], shown)
         acted = [self.problems, *self.outputs]
-        self.stop.click(self.stop_training, runs, acted, **QUIET)
-        self.stop_now.click(self.kill_training, runs, acted, **QUIET)
+        self.stop.click(self.stop_training, page.run, acted, **QUIET)
+        self.stop_now.click(self.kill_training, page.run, acted, **QUIET)
 
     # ---- reading
 
-    @visitor_may
-    def newest(self) -> Updates:
-        """The run that the page opens with."""
-        return self.view(addressed("run"))
-
-    @visitor_may
-    def open(self, run_id: object) -> Updates:
-        """The run that the page has chosen."""
-        view = self.view(run_id)
-        return view | {self.runs: still(view[self.runs], run_id)}
-
-    def look(self, run_id: object, seen_mark: str) -> Updates | None:
-        if is_early(run_id, seen_mark):
-            return None
-        return self.open(run_id) if self._mark(run_id) != seen_mark else {}
-
-    def chosen(self, runs: Sequence[Listed], wanted: object) -> str | None:
-        """The wanted run if it exists; else one at work, else one that waits, else the newest with something to show.
-
-        One rule for the load and for each look, since a look may be sent before the page knows its run.
-        """
-        states = {run.id: run.status.state for run in runs}
-        if wanted in states:
-            return str(wanted)
-        alive = sorted((run_id for run_id in states if states[run_id] in ALIVE), key=lambda i: states[i] == "queued")
-        begun = (run.id for run in runs if states[run.id] != "stopped" or self.page.reader.seen(run.run).device)
-        return next(iter(alive), None) or next(begun, None) or next(iter(states), None)
+    def look(self, run_id: object, seen_mark: str) -> Updates:
+        return self._view(run_id) if self._mark(run_id) != seen_mark else {}
 
     def _mark(self, run_id: object) -> str:
-        chosen = self.chosen(self.page.reader.look().runs, run_id)
-        return mark_of(chosen, self.page.reader.mark(), mark(self.page.reader.find(chosen)))
+        return f"{run_id} {self.page.reader.mark()} {mark(self.page.reader.find(run_id))}"
 
-    def view(self, run_id: object) -> Updates:
-        """The list, and everything about one run of it."""
+    def view(self, wanted: object) -> Updates:
+        """Everything about a run, which becomes the page's, or about another one if it is gone."""
+        chosen = self.page.chosen(wanted)
+        return {self.page.run: chosen, **self._view(chosen)}
+
+    def _view(self, run_id: object) -> Updates:
         now = self._mark(run_id)  # before the reading, so that the next look sees what comes in between
-        runs = self.page.reader.look().runs
-        chosen = self.chosen(runs, run_id)
-        listed = gr.update(choices=[(self.label(r), r.id) for r in runs], value=chosen, visible=bool(runs))
-        run = self.page.reader.find(chosen)
-        return {self.runs: listed, self.mark: now, **(self._shown(run) if run else self._nothing())}
+        run = self.page.reader.find(run_id)
+        return {self.mark: now, **(self._shown(run) if run else self._nothing())}
 
     def _nothing(self) -> Updates:
         emptied: Updates = dict.fromkeys((self.samples, self.log), "")
@@ -151,15 +119,6 @@ class OpenRun:
             self.resume: gr.update(visible=resumable),
         }
 
-    def label(self, run: Listed) -> str:
-        """A run's line in the list."""
-        if run.adapter:
-            return f"{run.title} · not trained here"
-        seen, state = self.page.reader.seen(run.run), run.status.state.capitalize()
-        steps = f" · {last.step} of {seen.total_steps} steps" if (last := seen.steps.newest) else ""
-        loss = f" · validation loss {validation.loss:.2f}" if (validation := seen.validations.newest) else ""
-        return f"{run.title} · {state}{steps}{loss}"
-
     def summary(self, run: Run, status: Status, seen: Seen) -> str:
         """What it is, how far it is or how it ended, and its newest figures."""
         settings, about = self.page.reader.settings(run), run.about()
@@ -178,6 +137,12 @@ class OpenRun:
             + (c.soft(f"{str(seen.kept).capitalize()}.") if seen.kept else "")
             + c.warnings(seen.warnings)
         )
+
+    @visitor_may
+    def begin_with(self, run_id: object) -> Updates:
+        """Tick the open run and the newest other one that was trained here; a person chooses further."""
+        others = (run.id for run in self.page.reader.look().runs if run.id != run_id and not run.adapter)
+        return {self.page.ticked: "/".join([str(run_id), *islice(others, 1)])}
 
     # ---- acting
 

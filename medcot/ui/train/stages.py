@@ -48,6 +48,12 @@ def _newest(name: str, seen: Seen) -> Progress | None:
     return next((told for told in reversed(list(seen.told.values())) if of(told) == name), None)
 
 
+def percent(seen: Seen) -> int | None:
+    """How much of a job is done; None if it has not said how much there is."""
+    told = _newest("Training", seen) or seen.stage
+    return 100 * told.done // told.total if told and told.total else None
+
+
 class Title:
     """The tab's title: how far the job at work is, or how the last one ended that this page saw at work."""
 
@@ -69,6 +75,5 @@ class Title:
         return {} if (now, watched_now) == (shown, watched) else {self.title: now, self.job: watched_now}
 
     def _share(self, job: JobDir) -> str:
-        seen = self.page.reader.seen(job)
-        told = _newest("Training", seen) or seen.stage
-        return f"{100 * told.done // told.total}%" if told and told.total else "Running"
+        far = percent(self.page.reader.seen(job))
+        return "Running" if far is None else f"{far}%"

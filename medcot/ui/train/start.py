@@ -115,7 +115,7 @@ class Start:
         load.upload(self.from_toml, load, [self.problems, *shown], **QUIET)
         begun = [self.started, self.problems, *shown, *self.keys, parts.tabs, *run.outputs]
         self.begin.click(self.start, [self.started, *self.keys, *fields], begun, js=BEGIN, **QUIET).then(None, js=BEGUN)
-        run.resume.click(self.resume, [run.runs, *self.keys], [run.problems, *self.keys, *run.outputs], **QUIET)
+        run.resume.click(self.resume, [self.page.run, *self.keys], [run.problems, *self.keys, *run.outputs], **QUIET)
 
     # ---- how long it takes
 

@@ -1,55 +1,13 @@
-"""The history's two lists, which a tick changes only if the chosen run is gone, and the queue of waiting jobs."""
+"""The queue of waiting jobs."""
 
 import os
 
-import gradio as gr
 import pytest
 
-from medcot.runs.run import ORIGIN
 from medcot.settings import RunSettings
-from medcot.ui.train.history import History, Queue
-from medcot.ui.train.open_run import OpenRun, Parts
+from medcot.ui.train.queue import Queue
 from medcot.workers import jobs
 from tests.fakes import write_run
-
-
-@pytest.fixture
-def tab(page):
-    with page.demo:
-        return History(page, OpenRun(page, gr.Radio(), Parts(gr.Tabs())))
-
-
-def test_a_tick_leaves_what_is_chosen_alone_until_that_run_is_gone(page, tab):
-    one, other = (write_run(page.store, RunSettings(), "finished") for _ in range(2))
-    view = tab.look(one.id, None, "")
-    lists = [view[tab.one], view[tab.other]]
-    assert all([value for _, value in listed["choices"]] == [other.id, one.id] for listed in lists)
-    assert all("value" not in listed for listed in lists)
-    page.store.delete(one)
-    view = tab.look(one.id, other.id, "")
-    assert view[tab.one]["value"] is None
-    assert "value" not in view[tab.other]
-
-
-def test_a_comparison_that_an_older_tick_took_away_comes_back(page, tab):
-    one, other = (write_run(page.store, RunSettings(), "finished") for _ in range(2))
-    view = tab.look(one.id, None, "")
-    assert view[tab.comparison] == ""
-    view = tab.look(one.id, other.id, view[tab.mark])
-    assert view[tab.comparison] == tab.compare(one.id, other.id) != ""
-
-
-def test_a_comparison_begins_with_the_open_run_and_the_newest_other_that_was_trained_here(page, tab):
-    one = write_run(page.store, RunSettings(), "finished")
-    assert tab.begin_with(one.id) == {tab.one: one.id, tab.other: None, tab.comparison: ""}
-    other, elsewhere = (write_run(page.store, RunSettings(), "finished") for _ in range(2))
-    (elsewhere.path / ORIGIN).write_text('{"adapter": "ada/tuned"}')
-    view = tab.begin_with(one.id)
-    assert (view[tab.one], view[tab.other]) == (one.id, other.id)
-    assert view[tab.comparison] == tab.compare(one.id, other.id) != ""
-
-
-# ---- the queue
 
 
 @pytest.fixture
