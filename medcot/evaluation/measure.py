@@ -2,12 +2,12 @@
 
 import tomllib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple, Self
 
-from pydantic import Field, TypeAdapter
+from pydantic import Field, TypeAdapter, model_validator
 
 from medcot.evaluation.answers import Answer, Example, Question, Sample
 from medcot.evaluation.in_training import InTraining, Trained, Unseen
@@ -15,6 +15,7 @@ from medcot.evaluation.metrics import ArmScores, Comparison, Written
 from medcot.settings import DataSettings
 from medcot.settings.evaluation import EvaluationOrder
 
+LARGEST = 1e100
 Cut = Callable[[str], tuple[str, bool]]  # a text within the token budget, and whether it lost its end
 Prompt = Callable[[str, str], str]  # (arm, question) -> the text that the model is given
 
@@ -49,6 +50,23 @@ class Figures(Written):
     ceiling: ArmScores | None = None
     paired: dict[str, Comparison]
     in_training: InTraining | None = None  # none in a summary of an older version
+
+    @model_validator(mode="after")
+    def _can_be_drawn(self) -> Self:
+        """Refuse figures that nothing computes, as the infinite that 1e999 is read as: no axis has a place for them."""
+        figures = self.model_dump(include={"arms", "floors", "further_floors", "paired"})
+        if any(abs(number) > LARGEST for number in _numbers(figures)):
+            raise ValueError("has a figure beyond all measure")
+        return self
+
+
+def _numbers(part: object) -> Iterator[float]:
+    """Every number of a part of summary.json."""
+    if isinstance(part, int | float):
+        yield part
+    elif isinstance(part, Mapping | list | tuple):
+        for inner in part.values() if isinstance(part, Mapping) else part:
+            yield from _numbers(inner)
 
 
 @dataclass(frozen=True, slots=True)

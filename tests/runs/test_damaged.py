@@ -129,6 +129,11 @@ SUMMARIES = {
         arms={**ARMS, "base": {key: value for key, value in ARMS["base"].items() if key != "answer_rouge_l"}}
     ),
     "a figure that is text": summary_with(arms={**ARMS, "tuned": {**ARMS["tuned"], "answer_rouge_l": "high"}}),
+    "an infinite figure": summary_with(arms={**ARMS, "base": {**ARMS["base"], "answer_rouge_l": float("inf")}}),
+    "an infinite floor": summary_with(floors={"echo": 0.27, "shuffled": 0.12, "empty": 0.0, "gold_reasoning": 1e308}),
+    "an interval without an end": summary_with(
+        paired={"tuned-base": {**PAIRED["tuned-base"], "low": -1e308, "high": float("inf")}}
+    ),
     "a figure that is null": summary_with(arms={**ARMS, "tuned": {**ARMS["tuned"], "truncated": None}}),
     "a figure of 400 digits": summary_with(arms={**ARMS, "tuned": {**ARMS["tuned"], "answer_rouge_l": 10**400}}),
     "a comparison of unknown arms": summary_with(paired={**PAIRED, "gold-iron": PAIRED["tuned-base"]}),
