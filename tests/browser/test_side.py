@@ -139,6 +139,7 @@ def test_on_a_phone_it_is_behind_one_button_and_gives_way_to_what_was_chosen(
     side, button = page.locator("#run-list"), page.locator(".mc-head .mc-side-toggle")
     expect(side).to_be_hidden()
     expect(page.locator(main)).to_be_in_viewport(ratio=1)
+    expect(listed(page, runs[2])).to_have_attribute("aria-current", "true")  # the list has come
     assert not is_over(page, "#run-list", main)
     button.click()
     expect(side).to_be_visible()

@@ -12,8 +12,8 @@
   const toggle = () => {
     set(!isOpen());
     if (wide.matches) localStorage.setItem(KEY, root.dataset.side);
-    const to = isOpen() ? '#runs .mc-run[tabindex="0"]' : '.mc-head .mc-side-toggle';
-    document.querySelector(to)?.focus({preventScroll: true});
+    const to = isOpen() ? ['#runs .mc-run[tabindex="0"]', '#search-runs input'] : ['.mc-head .mc-side-toggle'];
+    to.map(one => document.querySelector(one)).find(Boolean)?.focus({preventScroll: true});
   };
   const close = () => { if (!wide.matches && isOpen()) toggle(); };
   fit();
