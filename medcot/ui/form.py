@@ -6,7 +6,7 @@ same words. Numbers are plain text fields for that reason: a browser's number fi
 
 import json
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
@@ -147,12 +147,14 @@ class Form:
             info="".join([self._help(path), *told]), elem_classes=["mc-wrong"] if wrong else self._usual(path)
         )
 
-    def righted(self, changed: gr.blocks.Block | None, marked: Sequence[str], problems: Sequence[Problem]) -> Updates:
-        """Unmark the component that was changed, unless a problem with it is left; gradio hands over a copy of it."""
-        path = next((path for path in marked if changed and self._made[path].elem_id == changed.elem_id), None)
-        if path is None or path in map(self.nearest, (problem.where for problem in problems)):
+    def righted(self, changed: Collection[str], marked: Sequence[str], problems: Sequence[Problem]) -> Updates:
+        """Unmark the components that were changed, unless a problem with one is left."""
+        left = {self.nearest(problem.where) for problem in problems}
+        right = [path for path in marked if path in changed and path not in left]
+        if not right:
             return {}
-        return {self._made[path]: self._look(path, []), self.wrong: tuple(other for other in marked if other != path)}
+        looks: Updates = {self._made[path]: self._look(path, []) for path in right}
+        return {**looks, self.wrong: tuple(path for path in marked if path not in right)}
 
     def _usual(self, path: str) -> list[str]:
         """The classes of a field that is not marked."""

@@ -38,6 +38,13 @@ def test_nothing_on_the_page_asks_by_a_clock(app):
     assert not [event for event in app.fns.values() if any(kind == "tick" for _, kind in event.targets)]
 
 
+def test_a_recipe_that_fills_all_fields_is_not_followed_by_a_request_for_each(app):
+    """Each carried the whole form, and held the page up for ten seconds."""
+    changes = {e.fn and name_of(e.fn): [how for _, how in e.targets].count("change") for e in app.fns.values() if e.fn}
+    assert changes["train.start.Start.described"] == 0
+    assert max(changes.values()) < 10
+
+
 def test_a_card_that_cannot_be_drawn_is_looked_at_again(app):
     (look,) = named(app, "page.Page.watch").values()
     answer = look.fn(None, *[None] * (len(look.inputs) - 1))

@@ -19,11 +19,14 @@ READ = "() => { try { return localStorage.getItem('medcot-form') || ''; } catch 
 KEEP = """(...values) => {
   const form = Object.fromEntries(%s.map((path, i) => [path, values[i]]));
   try { localStorage.setItem('medcot-form', JSON.stringify(form)); } catch { /* a browser that keeps nothing */ }
+  // Once for all fields that change together: one by one, a recipe took ten seconds of the browser's time.
+  clearTimeout(window.medcot.describing);
+  window.medcot.describing = setTimeout(() => document.getElementById('describe').click(), 50);
 }"""
 
 
 class Draft:
-    """Keeps `form` with each change, and restores it when the page is loaded."""
+    """Keeps `form` with each change and has it described, and restores it when the page is loaded."""
 
     def __init__(self, page: Page, form: Form):
         self.form = form

@@ -82,7 +82,10 @@ class Start:
             self.begin = gr.Button(self.clock.words(compose(recipe)), variant="primary", elem_id="start")
             self.check = gr.Button("Check data and plan", elem_id="check")
         c.block('<h3 class="mc-minor">The same on the command line</h3>')
-        line, _ = form.command([component.value for component in form.components], page.runs_dir)
+        values = tuple(component.value for component in form.components)
+        self.describe = gr.Button("Describe", elem_id="describe", elem_classes="mc-hidden")
+        self.seen: Any = gr.State(values)  # what is described
+        line, _ = form.command(values, page.runs_dir)
         self.command = c.block(c.command(line), elem_id="command")
         with gr.Row(elem_classes="mc-actions"):
             copy, save = (
@@ -104,7 +107,8 @@ class Start:
         gr.on([field.blur for field in typed], self.left, [form.wrong, *fields], [form.wrong, *typed], **LATEST)
         self.page.demo.load(None, None, None, js=GOTO)
         described = [self.command, self.notes, self.begin, self.problems, *shown]
-        gr.on([field.change for field in fields], self.described, [form.wrong, *fields], described, **LATEST)
+        told = [self.seen, form.wrong, *fields]
+        self.describe.click(self.described, told, [self.seen, *described], **LATEST)  # draft.py clicks it
         gr.on([self.page.demo.load, self.carded.change], self.retimed, fields, self.begin, **LATEST)
         self.page.demo.load(self.opened, None, [self.closed, self.begin, self.check, self.upload], **QUIET)
         self.starter.click(self.with_starter, None, [self.problems, *shown], **QUIET)
@@ -162,8 +166,8 @@ class Start:
         return {self.problems: "", **self.form.marked([], named), **self.form.at(data.source)}
 
     @visitor_may
-    def described(self, changed: gr.EventData, wrong: Sequence[str], *values: Any) -> Updates:
-        """The command that does the same, and warnings; what was wrong with the changed field goes once it is right."""
+    def described(self, seen: Sequence[Any], wrong: Sequence[str], *values: Any) -> Updates:
+        """The command that does the same, and warnings; what was wrong with a changed field goes once it is right."""
         problems: Sequence[Problem] = ()
         try:
             line, cautions = self.form.command(values, self.page.runs_dir)
@@ -171,9 +175,11 @@ class Start:
                 cautions.append(TEXTS["not-here"].format(reason=reason))
         except BadInput as bad:
             line, cautions, problems = TEXTS["no-command"], [], bad.problems
-        righted = self.form.righted(changed.target, wrong, problems)
+        changed = [path for path, then, now in zip(self.form.paths, seen, values, strict=True) if then != now]
+        righted = self.form.righted(changed, wrong, problems)
         told: Updates = {self.problems: ""} if righted.get(self.form.wrong) == () else {}
         return {
+            self.seen: values,
             self.command: c.command(line),
             self.notes: c.warnings(cautions),
             self.begin: self.retimed(*values),
