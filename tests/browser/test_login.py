@@ -13,6 +13,7 @@ from tests.fakes import FakeClient
 
 pytestmark = pytest.mark.slow
 expect.set_options(timeout=PATIENCE)
+LETS_IN = [("dark", 390), ("light", 1440)]  # the others are looked at alone: the page behind takes the most to load
 
 
 @pytest.fixture
@@ -42,10 +43,11 @@ def test_the_fields_are_seen_and_let_in(chromium, served, theme, width):
     button = page.get_by_role("button", name="Login")
     expect(button).to_be_in_viewport(ratio=1)
     assert button.evaluate("e => getComputedStyle(e).backgroundColor") not in (*grounds, "rgba(0, 0, 0, 0)")
-    page.get_by_label("username").fill("ada")
-    page.get_by_label("password").fill("a-long-password")
-    button.click()
-    page.get_by_role("tab", name="Train", exact=True).wait_for()
+    if (theme, width) in LETS_IN:
+        page.get_by_label("username").fill("ada")
+        page.get_by_label("password").fill("a-long-password")
+        button.click()
+        page.get_by_role("tab", name="Train", exact=True).wait_for()
     context.close()
 
 
@@ -87,11 +89,12 @@ def test_without_the_token_the_page_says_where_it_is_and_takes_it(chromium, with
     expect(page.get_by_text("The address that medcot printed when it was started holds it")).to_be_visible()
     expect(page.get_by_text("For research only, not for care.")).to_be_visible()
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-    for typed, then in (("wrong", "That is not this page's token."), (TOKEN, None)):
-        page.get_by_label("Token").fill(typed)
+    page.get_by_label("Token").fill("wrong")
+    page.get_by_role("button", name="Open").click()
+    expect(page.get_by_text("That is not this page's token.")).to_be_visible()
+    if (theme, width) in LETS_IN:
+        page.get_by_label("Token").fill(TOKEN)
         page.get_by_role("button", name="Open").click()
-        if then:
-            expect(page.get_by_text(then)).to_be_visible()
-    page.get_by_role("tab", name="Train", exact=True).wait_for()
-    assert "token" not in page.url
+        page.get_by_role("tab", name="Train", exact=True).wait_for()
+        assert "token" not in page.url
     context.close()

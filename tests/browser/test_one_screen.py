@@ -49,8 +49,8 @@ def test_the_main_button_and_then_its_result_are_in_view(serve, open_page, runs_
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
-def test_the_cards_say_what_runs_here_and_how_long(serve, open_page, runs_dir):
-    page = open_page(serve(runs_dir, FakeClient()))
+def test_the_cards_say_what_runs_here_and_how_long(empty_page):
+    page = empty_page
     cards = page.locator("#set-recipe label:has(input)")
     expect(cards).to_have_count(3)
     expect(cards.nth(0)).to_contain_text(re.compile(r"Starter.*146 records.*about \d+ min.*GiB", re.DOTALL))
@@ -62,8 +62,8 @@ def test_the_cards_say_what_runs_here_and_how_long(serve, open_page, runs_dir):
     expect(page.locator("#form-notes")).to_contain_text("It does not run here: Needs a CUDA GPU")
 
 
-def test_data_is_named_by_a_button_and_the_time_follows_the_form(serve, open_page, runs_dir):
-    page = open_page(serve(runs_dir, FakeClient()))
+def test_data_is_named_by_a_button_and_the_time_follows_the_form(empty_page):
+    page = empty_page
     page.locator("#data-hub").click()
     expect(page.locator("#set-data-source").locator("input, textarea")).to_have_value(
         re.compile("^FreedomIntelligence/")

@@ -44,9 +44,9 @@ TRIES = """async url => {
 }"""
 
 
-@pytest.fixture(params=["127.0.0.1", "localhost"], ids=["another port of this host", "another name"])
-def elsewhere(request):
-    """An empty page of another origin."""
+@pytest.fixture
+def elsewhere():
+    """The port of an empty page of another origin."""
 
     class Empty(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
@@ -60,7 +60,7 @@ def elsewhere(request):
 
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Empty)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://{request.param}:{server.server_port}"
+    yield server.server_port
     server.shutdown()
     server.server_close()
 
@@ -82,6 +82,12 @@ def test_it_reads_nothing_sends_nothing_and_shows_no_frame(chromium, served, els
         sent = httpx.post(f"{served.url}/login", data={"username": "ada", "password": "a-long-password"})
         for name, value in sent.cookies.items():
             context.add_cookies([{"name": name, "value": value, "url": served.url}])
+    for name in ("127.0.0.1", "localhost"):  # another port of this host, and another name
+        refused_all(context, served, f"http://{name}:{elsewhere}", tmp_path)
+    context.close()
+
+
+def refused_all(context, served, elsewhere, tmp_path):
     theirs = context.new_page()
     asked = []
     theirs.on("response", lambda answer: asked.append((answer.url, answer.status)))
@@ -96,4 +102,3 @@ def test_it_reads_nothing_sends_nothing_and_shows_no_frame(chromium, served, els
     while not (frame := theirs.frames[1]).url and time.monotonic() < deadline:
         theirs.wait_for_timeout(50)
     assert frame.url == "chrome-error://chromewebdata/"
-    context.close()

@@ -48,8 +48,8 @@ def open_tab(page, name):
     return page
 
 
-def test_every_tab_says_what_to_do_first_and_the_research_line_stays(serve, open_page, runs_dir):
-    page = open_page(serve(runs_dir, FakeClient()))
+def test_every_tab_says_what_to_do_first_and_the_research_line_stays(empty_page):
+    page = empty_page
     for tab, title in (("Train", "No run yet"), ("Evaluate", "Nothing to evaluate yet"), ("Chat", "Nobody to ask yet")):
         open_tab(page, tab)
         expect(page.get_by_role("heading", name=title)).to_be_visible()
@@ -100,8 +100,8 @@ def test_a_queued_run_says_that_it_waits(serve, open_page, runs_dir, monkeypatch
     expect(page.locator("#live .mc-stage")).to_have_text("Starting")
 
 
-def test_each_checkbox_of_the_form_has_its_whole_label_and_help(serve, open_page, runs_dir):
-    page = open_page(serve(runs_dir, FakeClient()))
+def test_each_checkbox_of_the_form_has_its_whole_label_and_help(empty_page):
+    page = empty_page
     for title in ("Settings", "LoRA", "Training", "Evaluation"):
         page.get_by_role("button", name=re.compile(f"^{re.escape(title)}")).first.click()  # not "Start training"
     boxes = page.locator(".mc-fields .block:has([type=checkbox])")
@@ -134,9 +134,10 @@ def test_an_empty_page_leads_to_train_and_a_finished_run_to_what_comes_next(serv
 
 
 @pytest.mark.parametrize(("width", "height"), [(1440, 900), (768, 1024), (390, 844), (320, 568)])
-def test_start_is_in_view_on_an_empty_page_and_with_settings_unfolded(serve, open_page, runs_dir, width, height):
-    page = open_page(serve(runs_dir, FakeClient()))
+def test_start_is_in_view_on_an_empty_page_and_with_settings_unfolded(empty_page, width, height):
+    page = empty_page
     page.set_viewport_size({"width": width, "height": height})
+    page.evaluate("scrollTo(0, 0)")
     start, check = page.locator("#start"), page.locator("#check")
     expect(start).to_be_in_viewport(ratio=1)
     expect(check).to_be_in_viewport(ratio=1)
@@ -147,8 +148,8 @@ def test_start_is_in_view_on_an_empty_page_and_with_settings_unfolded(serve, ope
 
 
 @pytest.mark.parametrize("width", [1440, 390])
-def test_the_header_is_one_line_and_the_gpu_is_spoken_of_under_train_alone(serve, open_page, runs_dir, width):
-    page = open_page(serve(runs_dir, FakeClient()))
+def test_the_header_is_one_line_and_the_gpu_is_spoken_of_under_train_alone(empty_page, width):
+    page = empty_page
     page.set_viewport_size({"width": width, "height": 844})
     for tab in ("Train", "Evaluate", "Chat"):
         open_tab(page, tab)

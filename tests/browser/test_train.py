@@ -148,8 +148,8 @@ def answers(port: int) -> bool:
         return False
 
 
-def test_bad_input_is_told_all_at_once_and_beside_its_field(serve, open_page, runs_dir):
-    page = open_page(serve(runs_dir))
+def test_bad_input_is_told_all_at_once_and_beside_its_field(empty_page):
+    page = empty_page
     fill(page, {"training.epochs": "-1", "training.learning_rate": "fast", "data.source": "missing.csv"})
     page.locator("#start").click()
     problems = page.locator("#train-problems")
@@ -168,11 +168,11 @@ def test_bad_input_is_told_all_at_once_and_beside_its_field(serve, open_page, ru
     page.locator("#start").click()
     expect(problems).to_contain_text("One thing has to be fixed first")
     expect(page.locator("#set-training-epochs")).not_to_contain_text("greater than 0")
-    assert not RunStore(runs_dir).list()
+    expect(page.locator("#live")).to_contain_text("No run yet")
 
 
-def test_a_field_that_is_wrong_is_unfolded_and_all_is_well_once_it_is_right(serve, open_page, runs_dir):
-    page = open_page(serve(runs_dir, FakeClient()))
+def test_a_field_that_is_wrong_is_unfolded_and_all_is_well_once_it_is_right(empty_page):
+    page = empty_page
     fill(page, {"lora.rank": "many"})
     page.locator("#settings > button").click()  # folds it
     expect(field(page, "lora.rank")).to_be_hidden()
@@ -203,12 +203,12 @@ def test_the_last_of_two_recipes_chosen_at_once_fills_the_form(serve, open_page,
     expect(last).to_be_checked()
 
 
-def test_a_recipe_fills_the_form_and_the_command_follows(serve, open_page, runs_dir):
-    page = open_page(serve(runs_dir))
+def test_a_recipe_fills_the_form_and_the_command_follows(empty_page):
+    page = empty_page
     page.get_by_role("radio", name="Llama 3.2 3B, medical reasoning").check()
+    expect(page.locator("#command")).to_have_text("medcot train --recipe llama-3.2-3b-medical-cot")
     unfold(page)
     expect(field(page, "model.id")).to_have_value("unsloth/Llama-3.2-3B-Instruct")
-    expect(page.locator("#command")).to_contain_text("--recipe llama-3.2-3b-medical-cot")
     fill(page, {"lora.rank": "32"})
     expect(page.locator("#command")).to_have_text("medcot train --recipe llama-3.2-3b-medical-cot --set lora.rank=32")
     page.locator("#start").click()
