@@ -36,8 +36,8 @@ test: .venv/.installed
 check: .venv/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
-	$(BIN)/python -m pytest -m "not thorough"
+	@# The types in the times that the tests wait; whichever fails, so does this.
+	$(BIN)/mypy & types=$$!; $(BIN)/python -m pytest -m "not thorough"; tests=$$?; wait $$types && exit $$tests
 
 # Thousands of random files, texts and answers, and every family of models exported: half an hour on two cores.
 thorough: .venv/.installed

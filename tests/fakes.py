@@ -63,7 +63,7 @@ class FakeClient:
             base, tuned = (text[sent : sent + self.step] for text in (self.base, self.tuned))
             sent += self.step
             yield self._piece(message, base, tuned, sent)
-        while self.hold and not self.hold.wait(0.05) and message.id not in self.cancelled:
+        while self.hold and not self.hold.wait(0.1) and message.id not in self.cancelled:
             yield self._piece(message, "", "", sent)
         ended: Ending = "stopped" if message.id in self.cancelled else "finished"
         base, tuned = (

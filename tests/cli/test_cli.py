@@ -41,7 +41,7 @@ def test_the_whole_job_from_quickstart_to_ask(tiny_model, records, runs_dir):
     listed = only_json(medcot("runs", "--json"))
     assert [r["id"] for r in listed["runs"]] == [found["run"]]
 
-    asked = only_json(medcot("ask", "latest", "What suggests gout?", "--max-new-tokens", "8", "--json", fresh=True))
+    asked = only_json(medcot("ask", "latest", "What suggests gout?", "--max-new-tokens", "8", "--json"))
     assert (asked["question"], asked["emergency"]) == ("What suggests gout?", [])
     for arm in ("base", "tuned"):
         assert {"reasoning", "answer", "problems"} <= asked[arm].keys()

@@ -46,7 +46,7 @@ def family(pid):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("sampling", ["shuffled", "grouped"])
+@pytest.mark.parametrize("sampling", ["shuffled", pytest.param("grouped", marks=pytest.mark.thorough)])
 def test_two_processes_learn_what_one_does_and_write_one_set_of_files(store, tiny_settings, sampling):
     import torch
 
@@ -72,7 +72,7 @@ def test_two_processes_learn_what_one_does_and_write_one_set_of_files(store, tin
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("sampling", ["shuffled", "grouped"])
+@pytest.mark.parametrize("sampling", [pytest.param("shuffled", marks=pytest.mark.thorough), "grouped"])
 def test_a_stop_reaches_both_after_one_step_and_a_resume_goes_on_exactly(store, tiny_settings, sampling):
     import torch
 

@@ -261,6 +261,7 @@ def test_a_stranger_who_opens_nothing_but_a_heartbeat_makes_no_session(served, a
     assert not [event for event in app.fns.values() if any(kind == "unload" for _, kind in event.targets)]
 
 
+@pytest.mark.slow
 def test_only_so_many_sessions_are_kept(served, app):
     for number in range(app.state_session_capacity + 5):
         app.state_holder[f"made-up-{number}"]

@@ -44,6 +44,7 @@ def evaluation(run, file):
     return job
 
 
+@pytest.mark.slow
 def test_base_tuned_and_the_file_stand_in_one_table(evaluation, file):
     summary = evaluation.summary()
     assert list(summary.arms) == ["base", "tuned", file.stem]
@@ -86,6 +87,7 @@ def test_the_command_line_asks_a_file(file, runs_dir):
     assert "there is no such file" in refused.output
 
 
+@pytest.mark.slow
 def test_the_command_line_exports_a_file_and_shows_what_llama_cpp_said(run, tmp_path):
     runs = ["--runs-dir", str(run.path.parent)]
     asked = ["export", run.id, *runs, "--format", "gguf", "--questions", "2", "--max-new-tokens", "8"]
@@ -103,6 +105,7 @@ def test_the_command_line_exports_a_file_and_shows_what_llama_cpp_said(run, tmp_
     assert "is there already" in again.output
 
 
+@pytest.mark.slow
 def test_a_file_answers_as_tuned_did(evaluation, file):
     from medcot.engine.gguf.arm import answer
 

@@ -76,6 +76,7 @@ def test_the_file_answers_as_alone_and_base_as_beside_tuned(client, run, file, l
     assert beside.tuned.text.rstrip("�") == answered.tuned.text, "and in 16 bits the file says what tuned says"
 
 
+@pytest.mark.slow
 def test_a_stopped_answer_keeps_what_came_and_the_next_question_is_answered(client, loaded):
     request = m.AskRequest(question=QUESTION, max_new_tokens=1500, temperature=1.0, seed=3)
     replies = []
@@ -104,6 +105,7 @@ def test_llama_cpp_goes_with_the_model_and_holds_the_device_with_it(client, run,
     slot.release()
 
 
+@pytest.mark.slow
 def test_where_llama_cpp_has_ended_it_is_said_and_the_next_question_loads_it_anew(client, loaded):
     (child,) = llama(client)
     child.kill()

@@ -93,6 +93,7 @@ def test_a_shape_that_llama_cpp_would_compute_otherwise_is_refused(tmp_path, nam
         source(folder)
 
 
+@pytest.mark.slow
 def test_llama_3_positions_are_stretched_as_transformers_does(tmp_path):
     import torch
     from transformers import AutoModelForCausalLM
