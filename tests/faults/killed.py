@@ -19,7 +19,8 @@ from medcot.runs.store import RunStore
 from medcot.settings import RunSettings
 from tests.engine_tools import train
 
-MOMENTS = ("half of a file", "before the manifest", "before it is in place", "before the old one is gone")
+MOMENTS = ("half of a file", "before the manifest", "before it is in place")
+MOMENTS += ("before the old one is gone", "half of the old one is gone")
 
 
 def arm(moment: str) -> None:
@@ -33,7 +34,10 @@ def arm(moment: str) -> None:
     elif moment == MOMENTS[2]:
         dies_at(Path, "rename", lambda path, _: path.name == "checkpoint-4")
     elif moment == MOMENTS[3]:
-        dies_at(shutil, "rmtree", lambda path, **_: Path(path).name == "checkpoint-2" and Path(path).exists())
+        dies_at(Path, "rename", lambda path, _: path.name == "checkpoint-2" and path.parent.name == "checkpoints")
+    elif moment == MOMENTS[4]:
+        first = lambda path: next(Path(path).glob("*.safetensors")).unlink()  # noqa: E731
+        dies_at(shutil, "rmtree", lambda path, **_: "checkpoint-2" in Path(path).name and Path(path).exists(), first)
 
 
 def dies_at(owner: object, name: str, when: Callable, first: Callable = lambda *_: None) -> None:

@@ -115,14 +115,20 @@ def save(written: Path, target: Path, manifest: Manifest, *, most: int, best: in
         _to_disk(written / name)
     write_atomically(written / MANIFEST, manifest.model_copy(update={"files": files}).model_dump_json(indent=1))
     final = Checkpoint(target / written.name)
-    shutil.rmtree(final.path, ignore_errors=True)
+    _remove(final.path, written.parent)
     written.rename(final.path)
     _to_disk(target)  # before the older ones go: a power cut may take one of the two, never both
     kept = sorted(map(Checkpoint, checkpoint_steps(target)), key=lambda c: c.step)
     until_now = [c for c in kept if c.step <= final.step]
     for stale in [*(c for c in until_now[:-most] if c.step != best), *kept[len(until_now) :]]:
-        shutil.rmtree(stale.path, ignore_errors=True)
+        _remove(stale.path, written.parent)
     return final
+
+
+def _remove(checkpoint: Path, workspace: Path) -> None:
+    """Take a checkpoint out of its place before its files go, so that a kill between two of them leaves no half one."""
+    if checkpoint.exists():
+        shutil.rmtree(checkpoint.rename(workspace / f"old-{checkpoint.name}"), ignore_errors=True)
 
 
 def _to_disk(path: Path) -> None:
