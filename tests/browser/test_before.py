@@ -121,8 +121,8 @@ def test_an_upload_of_another_kind_is_refused_and_not_kept(empty_page, tmp_path)
     expect(field(page, "data.source")).to_have_value("starter")
 
 
-def test_problems_are_told_instead_of_a_plan(empty_page):
-    page = empty_page
+def test_problems_are_told_instead_of_a_plan(serve, open_page, runs_dir):
+    page = open_page(serve(runs_dir, FakeClient()))
     fill(page, {"training.epochs": "-1", "data.source": "missing.csv"})
     page.get_by_role("button", name="Check data and plan", exact=True).click()
     expect(page.locator("#train-problems")).to_contain_text("2 things have to be fixed first")
