@@ -29,7 +29,7 @@ from playwright.sync_api import sync_playwright
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.many_runs import make
-from benchmarks.startup import free_port
+from benchmarks.startup import CHROMIUM, free_port
 from benchmarks.visitor import Visitor
 from medcot.runs import liveness
 from medcot.runs.events import Progress, Started, Step
@@ -38,7 +38,6 @@ from medcot.runs.store import RunStore
 from medcot.settings import RunSettings
 
 ROOT = Path(__file__).parents[1]
-CHROMIUM = "/usr/bin/chromium"
 SETTLE = 12.0  # seconds until a page that was just opened is at rest
 STEPS = 400
 GOALS = {"one idle page": (1.0, 0.5), "live training": (5.0, 1.0)}  # percent of a core: browser, server

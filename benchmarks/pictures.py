@@ -9,7 +9,6 @@ Chat answers with that run's own model. Needs Chromium and playwright (`pip inst
 import argparse
 import io
 import re
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -21,13 +20,12 @@ from pathlib import Path
 from PIL import Image
 from playwright.sync_api import Browser, Page, sync_playwright
 
+from benchmarks.startup import CHROMIUM
 from medcot.ui import build_app
 from medcot.ui.components import TEXTS
 from medcot.ui.serve import Served
 from medcot.workers.client import ServiceClient
 
-# The headless shell shows a page in two thirds of the processor time that a whole Chromium takes for it.
-CHROMIUM = shutil.which("chromium-headless-shell") or shutil.which("chromium")
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
 MOST_BYTES = 300_000
 ENDED = re.compile("|".join(TEXTS["chat"]["state"][how] for how in ("finished", "limit", "looping")))

@@ -75,3 +75,13 @@ def assert_same_weights(one, other):
 
     assert one.keys() == other.keys()
     assert [k for k in one if not torch.equal(one[k], other[k])] == []
+
+
+def cancelled_at_the_first(client, request) -> list:
+    """All replies to a request that is cancelled as soon as one of them has come."""
+    replies = []
+    for reply in client.request(request):
+        replies.append(reply)
+        if len(replies) == 1:
+            client.cancel(request.id)
+    return replies

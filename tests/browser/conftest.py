@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Locator, Page, Playwright, expect, sync_playwright
 
-from benchmarks.pictures import CHROMIUM
+from benchmarks.startup import CHROMIUM
 from medcot.runs.job_dir import ALIVE, JobDir
 from medcot.runs.run import Run
 from medcot.runs.store import RunStore

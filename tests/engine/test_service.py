@@ -17,7 +17,7 @@ from medcot.workers import protocol as m
 from medcot.workers.client import ServiceClient
 from medcot.workers.slot import Slot
 from tests.conftest import tiny_raw, write_records
-from tests.engine_tools import train
+from tests.engine_tools import cancelled_at_the_first, train
 from tests.fakes import write_run
 
 
@@ -99,11 +99,7 @@ def test_a_load_that_fails_leaves_no_model_and_is_not_taken_for_the_one_before(c
 def test_a_request_is_cancelled_by_its_id(client, run):
     load(client, run)
     request = m.AskRequest(question="What suggests gout?", max_new_tokens=1500, temperature=1.0, seed=3)
-    replies = []
-    for reply in client.request(request):
-        replies.append(reply)
-        if len(replies) == 1:
-            client.cancel(request.id)
+    replies = cancelled_at_the_first(client, request)
     assert isinstance(replies[-1], m.Answered)
     assert "stopped" in (replies[-1].base.ended, replies[-1].tuned.ended)
 

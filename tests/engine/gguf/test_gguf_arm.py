@@ -10,31 +10,10 @@ from medcot.cli import app
 from medcot.engine import deployed
 from medcot.errors import BadInput
 from medcot.runs.export import shipped
-from medcot.settings import build
 from medcot.settings.evaluation import EndpointSettings
 from medcot.settings.export import export_order
-from medcot.workers.protocol import AskFileRequest, CheckedServer, CheckRequest, ExportRequest
-from tests.conftest import tiny_raw, write_records
+from medcot.workers.protocol import AskFileRequest, CheckedServer, CheckRequest
 from tests.engine.test_evaluate import evaluated
-from tests.engine_tools import changed, train
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory, tiny_model):
-    folder = tmp_path_factory.mktemp("arm")
-    settings = build(tiny_raw(tiny_model, write_records(folder / "records.jsonl")))
-    return train(folder / "runs", changed(settings, "training", max_steps=25))
-
-
-@pytest.fixture(scope="module")
-def file(run):
-    """The run as a file; it was not asked anything."""
-    from medcot.engine.gguf.export import export
-
-    request = ExportRequest(
-        adapter=of_run(run), target=run.path.parent / "shipped", order=export_order("gguf", ["f16"], questions=0)
-    )
-    return request.target / export(request, lambda event: None).files[0].name
 
 
 @pytest.fixture(scope="module")

@@ -5,31 +5,12 @@ import pytest
 
 from medcot.adapters.open import of_run
 from medcot.prompts.contract import Exchange
-from medcot.settings import build
-from medcot.settings.export import export_order
 from medcot.workers import protocol as m
 from medcot.workers.client import ServiceClient
 from medcot.workers.slot import Slot
-from tests.conftest import tiny_raw, write_records
-from tests.engine_tools import changed, train
+from tests.engine_tools import cancelled_at_the_first
 
 QUESTION = "What suggests gout?"
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory, tiny_model):
-    folder = tmp_path_factory.mktemp("chat")
-    settings = build(tiny_raw(tiny_model, write_records(folder / "records.jsonl")))
-    return train(folder / "runs", changed(settings, "training", max_steps=25))
-
-
-@pytest.fixture(scope="module")
-def file(run):
-    from medcot.engine.gguf.export import export
-
-    target, order = run.path.parent / "shipped", export_order("gguf", ["f16"], questions=0)
-    made = export(m.ExportRequest(adapter=of_run(run), target=target, order=order), lambda event: None)
-    return target / made.files[0].name
 
 
 @pytest.fixture(scope="module")
@@ -79,11 +60,7 @@ def test_the_file_answers_as_alone_and_base_as_beside_tuned(client, run, file, l
 @pytest.mark.slow
 def test_a_stopped_answer_keeps_what_came_and_the_next_question_is_answered(client, loaded):
     request = m.AskRequest(question=QUESTION, max_new_tokens=1500, temperature=1.0, seed=3)
-    replies = []
-    for reply in client.request(request):
-        replies.append(reply)
-        if len(replies) == 1:
-            client.cancel(request.id)
+    replies = cancelled_at_the_first(client, request)
     assert isinstance(replies[-1], m.Answered)
     assert "stopped" in (replies[-1].base.ended, replies[-1].tuned.ended)
     assert isinstance(ask(client)[-1], m.Answered)
