@@ -33,6 +33,7 @@ from medcot.ui.guard import on_space
 from medcot.ui.login import Login, LoginFirst, Token, credentials, token_for
 from medcot.ui.sessions import Heartbeats
 from medcot.ui.sources import ServerSource
+from medcot.ui.streams import Streams
 from medcot.ui.upload_route import Uploads, own_folder
 from medcot.workers.client import ServiceClient
 
@@ -77,6 +78,7 @@ class Served:
         if auth:
             self._gradio.user_middleware.append(Middleware(LoginFirst, app_of=self._gradio))
         self._gradio.user_middleware.append(Middleware(Heartbeats, demo=app))
+        self._gradio.user_middleware.append(Middleware(Streams))
         self._gradio.user_middleware.append(Middleware(Changes, app_of=self._gradio, demo=app))
         self._gradio.user_middleware.append(Middleware(Downloads, runs_dir=vars(app)["runs_dir"]))
         self._gradio.user_middleware.append(Middleware(Uploads, folder=self._gradio.uploaded_file_dir))

@@ -35,6 +35,7 @@ ARGUMENTS = [
     "--disable-features=PreloadTopChromeWebUI,WebUIOmniboxPopup",  # pages of the browser's own, loaded for each of ours
 ]
 PATIENCE = 60_000  # ms; two busy cores import a model library in half of it
+MOUNTED = 150  # ms; for less than ten a field that has just come puts its own value over what is typed into it
 
 pytestmark = pytest.mark.slow
 Open = Callable[[str], Page]
@@ -198,6 +199,8 @@ def fill(page: Page, values: dict[str, Any]) -> None:
     """Type settings into the form, by their paths, with what is folded unfolded."""
     unfold(page)
     for path, value in values.items():
+        field(page, path).wait_for()
+        page.wait_for_timeout(MOUNTED)
         field(page, path).fill(str(value))
 
 
