@@ -100,7 +100,9 @@ class Viewer(Visitor):
         super().__init__(url, run, 1)
         config = self._http.get("/config").json()
         self._look = next(d for d in config["dependencies"] if self._is(d, "look", "click"))
-        self._known: list[Any] = [self._values[part] for part in self._look["inputs"]]
+        self._known: list[Any] = [
+            run if self._names[part] == "run" else self._values[part] for part in self._look["inputs"]
+        ]
         self._seen, self._told, self._closed = "", "", False
         threading.Thread(target=self._watch, daemon=True).start()
 

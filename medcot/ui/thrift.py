@@ -2,26 +2,30 @@
 
 Of an event's outputs Gradio builds each component anew, also those that a handler has left alone: about a millisecond
 for each of some forty. Its queue looks for something to do 1,100 times a second, a twentieth of a core for an idle
-server. And the browser tells each output of every event at each piece of an answer how far it is, where no progress is
-shown too: on a busy machine a chat lags seconds behind its model. (gradio 6;
-https://github.com/gradio-app/gradio/blob/main/gradio/blocks.py, postprocess_data, queueing.py, start_processing, and
-js/core/src/dependency.ts, update_loading_stati_state)
+server: here 50 times while somebody does something, else 8. And the browser tells each output of every event at each
+piece of an answer how far it is, where no progress is shown too: on a busy machine a chat lags seconds behind its
+model. (gradio 6; https://github.com/gradio-app/gradio/blob/main/gradio/blocks.py, postprocess_data, queueing.py,
+start_processing, and js/core/src/dependency.ts, update_loading_stati_state)
 """
 
 import copy
+import time
 from collections.abc import Sequence
 from typing import Any
 
 import gradio as gr
+from gradio.queueing import Queue
 from gradio.state_holder import SessionState
 
-EVENT_SECONDS = 0.03  # an event may wait so long before it is begun
+EVENT_SECONDS = 0.02  # an event may wait so long before it is begun
+RESTING_SECONDS = 0.12  # and so long once there was none for AWAKE_SECONDS
+AWAKE_SECONDS = 10.0
 PROGRESS_SECONDS = 1.0  # no event here reports progress to Gradio
 
 
 def be_thrifty(demo: gr.Blocks) -> None:
     """Let answers cost what they change, a hidden progress nothing, and an idle queue next to nothing."""
-    demo._queue.sleep_when_free, demo._queue.progress_update_sleep_when_free = EVENT_SECONDS, PROGRESS_SECONDS
+    demo._queue.__class__, demo._queue.progress_update_sleep_when_free = RestingQueue, PROGRESS_SECONDS
     for event in demo.fns.values():
         if event.show_progress == "hidden":
             event.show_progress_on = []
@@ -42,6 +46,20 @@ def be_thrifty(demo: gr.Blocks) -> None:
         return answer
 
     demo.postprocess_data = process_changed  # type: ignore[method-assign]
+
+
+class RestingQueue(Queue):
+    """A queue that looks for an event less often once there was none for a while."""
+
+    _awake_until = 0.0
+
+    @property
+    def sleep_when_free(self) -> float:  # type: ignore[override]  # gradio's is set once
+        """Seconds until it looks again, asked for each time that nothing is in line."""
+        now = time.monotonic()
+        if any(self.active_jobs):
+            self._awake_until = now + AWAKE_SECONDS
+        return EVENT_SECONDS if now < self._awake_until else RESTING_SECONDS
 
 
 def changed(outputs: Sequence[Any], predictions: Any) -> list[int] | None:

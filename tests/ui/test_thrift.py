@@ -7,6 +7,7 @@ import gradio as gr
 import pytest
 from gradio.state_holder import SessionState
 
+from medcot.ui import thrift
 from medcot.ui.thrift import be_thrifty
 
 
@@ -79,3 +80,19 @@ def test_an_answer_with_a_component_that_is_no_output_is_refused_as_ever():
     be_thrifty(demo)
     with pytest.raises(ValueError, match="not specified as output"):
         processed(demo, {parts[0]: "new", gr.HTML(render=False): "y"}, SessionState(demo))
+
+
+def test_the_queue_is_awake_while_something_is_done_and_some_time_after_it(monkeypatch):
+    demo, _ = page()
+    be_thrifty(demo)
+    queue, clock = demo._queue, [100.0]
+    monkeypatch.setattr(thrift.time, "monotonic", lambda: clock[0])
+    queue.active_jobs = [None, None]
+    assert queue.sleep_when_free == thrift.RESTING_SECONDS
+    queue.active_jobs = [None, [object()]]
+    assert queue.sleep_when_free == thrift.EVENT_SECONDS
+    queue.active_jobs = [None, None]
+    clock[0] += thrift.AWAKE_SECONDS - 1
+    assert queue.sleep_when_free == thrift.EVENT_SECONDS
+    clock[0] += 2
+    assert queue.sleep_when_free == thrift.RESTING_SECONDS
