@@ -40,7 +40,6 @@ SHORT: dict[str, str] = {
     "runs/ids.py": "what a job is called, which runs, evaluations and exports share",
     "ui/fast_import.py": "a patch that must stand before everything else that imports gradio",
     "ui/progress.py": "how a job stands, which the cards of all tabs say in the same words",
-    "ui/thrift.py": "two patches of one gr.Blocks, which nothing else needs to know",
 }
 # Where JSON, TOML or another program's object is read or written, a plain dict is what it is.
 EDGES: dict[str, str] = {
