@@ -7,6 +7,7 @@ Chat answers with that run's own model. Needs Chromium and playwright (`pip inst
 """
 
 import argparse
+import contextlib
 import io
 import re
 import subprocess
@@ -96,14 +97,17 @@ def write(png: bytes, path: Path) -> Path:
 
 @contextmanager
 def runs(given: Path | None) -> Iterator[Path]:
-    """The runs folder: the given one, or a new one with a starter run made by `medcot quickstart`."""
+    """The runs folder: the given one, or a new one with a starter run made by `medcot quickstart`.
+
+    From beside it, so that the pictures' commands name no folder of this machine.
+    """
     if given:
-        yield given
+        with contextlib.chdir(given.parent):
+            yield Path(given.name)
         return
-    with tempfile.TemporaryDirectory() as folder:
-        made = Path(folder) / "runs"
-        subprocess.run([sys.executable, "-m", "medcot", "quickstart", "--runs-dir", str(made)], check=True)
-        yield made
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+        subprocess.run([sys.executable, "-m", "medcot", "quickstart", "--runs-dir", "runs"], check=True)
+        yield Path("runs")
 
 
 def main() -> int:

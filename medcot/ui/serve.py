@@ -35,6 +35,7 @@ from medcot.ui.login import Login, LoginFirst, Token, credentials, token_for
 from medcot.ui.sessions import Heartbeats
 from medcot.ui.sources import ServerSource
 from medcot.ui.streams import Streams
+from medcot.ui.thrift import InTurn
 from medcot.ui.upload_route import Uploads, own_folder
 from medcot.workers.client import ServiceClient
 
@@ -89,6 +90,7 @@ class Served:
             self._gradio.user_middleware.append(Middleware(LoginFirst, app_of=self._gradio))
         self._gradio.user_middleware.append(Middleware(Heartbeats, demo=app))
         self._gradio.user_middleware.append(Middleware(Streams))
+        self._gradio.user_middleware.append(Middleware(InTurn))
         self._gradio.user_middleware.append(Middleware(Changes, app_of=self._gradio, demo=app))
         self._gradio.user_middleware.append(Middleware(Downloads, runs_dir=vars(app)["runs_dir"]))
         self._gradio.user_middleware.append(Middleware(Uploads, folder=self._gradio.uploaded_file_dir))
@@ -116,7 +118,9 @@ class Served:
         self._server.should_exit = True
         self._thread.join(ENDING_SECONDS)
         self._socket.close()
-        delete_files_created_by_app(self._app, None)  # an open page keeps gradio from doing so
+        # An open page keeps gradio from doing so; an upload that ends just now would change the sets meanwhile.
+        self._app.temp_file_sets = [set(files) for files in self._app.temp_file_sets]
+        delete_files_created_by_app(self._app, None)
 
 
 def farewell(runs_dir: Path) -> str:

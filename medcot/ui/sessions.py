@@ -24,7 +24,7 @@ Kept = TypeVar("Kept")
 Forget = Callable[[str], None]
 MOST_SESSIONS = 500  # for which something is kept
 UNSENT_STAYS = 15.0  # seconds after the end of a page: the streams that read it have ended by then
-BETWEEN_TRIMS = 60.0  # seconds between two times at which the memory of closed pages is given back
+BETWEEN_TRIMS = 15.0  # seconds between two times at which the memory of closed pages is given back
 HEARTBEAT = re.compile(r"/gradio_api/heartbeat/([^/]+)")
 _FORGETS: WeakKeyDictionary[gr.Blocks, list[Forget]] = WeakKeyDictionary()
 

@@ -1,13 +1,15 @@
-"""Three habits of Gradio that cost a page more than all that it does, each switched off for one gr.Blocks.
+"""Habits of Gradio that cost a page more than all that it does, each switched off for one gr.Blocks or its server.
 
 Of an event's outputs Gradio builds each component anew, also those that a handler has left alone: about a millisecond
 for each of some forty. Its queue looks for something to do 1,100 times a second, a twentieth of a core for an idle
-server: here 50 times while somebody does something, else 8. And the browser tells each output of every event at each
-piece of an answer how far it is, where no progress is shown too: on a busy machine a chat lags seconds behind its
-model. (gradio 6; https://github.com/gradio-app/gradio/blob/main/gradio/blocks.py, postprocess_data, queueing.py,
-start_processing, and js/core/src/dependency.ts, update_loading_stati_state)
+server: here 50 times while somebody does something, else 8. The browser tells each output of every event at each piece
+of an answer how far it is, where no progress is shown too: on a busy machine a chat lags seconds behind its model. And
+twenty visitors who come at once have their pages built at once, in 50 MiB more than one after the other takes. (gradio
+6; https://github.com/gradio-app/gradio/blob/main/gradio/blocks.py, postprocess_data, queueing.py, start_processing,
+routes.py, main, and js/core/src/dependency.ts, update_loading_stati_state)
 """
 
+import asyncio
 import copy
 import time
 from collections.abc import Sequence
@@ -16,10 +18,13 @@ from typing import Any
 import gradio as gr
 from gradio.queueing import Queue
 from gradio.state_holder import SessionState
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 EVENT_SECONDS = 0.02  # an event may wait so long before it is begun
 RESTING_SECONDS = 0.12  # and so long once there was none for AWAKE_SECONDS
 AWAKE_SECONDS = 10.0
+PAGES = ("/", "/config")
+PAGES_AT_ONCE = 2  # that are built
 PROGRESS_SECONDS = 1.0  # no event here reports progress to Gradio
 
 
@@ -60,6 +65,35 @@ class RestingQueue(Queue):
         if any(self.active_jobs):
             self._awake_until = now + AWAKE_SECONDS
         return EVENT_SECONDS if now < self._awake_until else RESTING_SECONDS
+
+
+class InTurn:
+    """ASGI middleware before Gradio's app: of many pages that are asked for at once, few are built at a time."""
+
+    def __init__(self, app: ASGIApp):
+        self.app, self._turns = app, asyncio.Semaphore(PAGES_AT_ONCE)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"] not in PAGES:
+            await self.app(scope, receive, send)
+            return
+        await self._turns.acquire()
+        is_built = False
+
+        def give_the_turn_on() -> None:
+            nonlocal is_built
+            if not is_built:
+                is_built = True
+                self._turns.release()
+
+        async def send_built(message: Message) -> None:
+            give_the_turn_on()  # a viewer who reads slowly holds nobody up
+            await send(message)
+
+        try:
+            await self.app(scope, receive, send_built)
+        finally:
+            give_the_turn_on()
 
 
 def changed(outputs: Sequence[Any], predictions: Any) -> list[int] | None:

@@ -155,3 +155,21 @@ def test_a_model_server_is_named_whole_or_refused():
     for given in (("http://127.0.0.1:8000", None, "t"), ("ftp://x", "b", "t"), ("http://u:p@x", "b", "t")):
         with pytest.raises(BadInput):
             server_of(*given, "chat")
+
+
+def test_an_upload_that_ends_while_the_page_ends_does_not_end_it_in_a_traceback(runs_dir, tmp_path, monkeypatch):
+    app = ui.build_app(runs_dir, FakeClient())
+    served = Served(app)
+    files = [tmp_path / name for name in ("first", "second")]
+    for file in files:
+        file.touch()
+    uploads = app.upload_file_set
+    uploads |= {str(file) for file in files}
+
+    def remove(path, removed=os.remove):
+        uploads.add(f"{path} and one more")
+        removed(path)
+
+    monkeypatch.setattr("gradio.route_utils.os.remove", remove)
+    served.close()
+    assert not any(file.exists() for file in files)

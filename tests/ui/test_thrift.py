@@ -1,6 +1,7 @@
 """What an event costs: its answer is the same as Gradio's own, and only what it changes is built."""
 
 import asyncio
+import functools
 from concurrent.futures import ThreadPoolExecutor
 
 import gradio as gr
@@ -96,3 +97,51 @@ def test_the_queue_is_awake_while_something_is_done_and_some_time_after_it(monke
     assert queue.sleep_when_free == thrift.EVENT_SECONDS
     clock[0] += 2
     assert queue.sleep_when_free == thrift.RESTING_SECONDS
+
+
+def test_pages_are_built_a_few_at_a_time_and_a_slow_reader_holds_nobody_up():
+    at_once, most = 0, 0
+
+    async def visit():
+        slow = asyncio.Event()
+
+        async def build(scope, receive, send):
+            nonlocal at_once, most
+            at_once += 1
+            most = max(most, at_once)
+            await asyncio.sleep(0.01)
+            at_once -= 1
+            await send({"type": "http.response.start"})
+            await send({"type": "http.response.body"})
+
+        async def send_to(number, message):
+            if number < 4 and message["type"] == "http.response.body":
+                await slow.wait()
+
+        turns = thrift.InTurn(build)
+        page = {"type": "http", "path": "/"}
+        readers = [asyncio.create_task(turns(page, None, functools.partial(send_to, number))) for number in range(12)]
+        await asyncio.wait(readers[4:], timeout=30)
+        done = [reader.done() for reader in readers]
+        slow.set()
+        await asyncio.gather(*readers)
+        return done
+
+    with ThreadPoolExecutor() as aside:
+        done = aside.submit(asyncio.run, visit()).result()
+    assert done == [False] * 4 + [True] * 8
+    assert most == thrift.PAGES_AT_ONCE
+
+
+def test_the_turn_of_a_page_that_fails_is_given_on():
+    async def fail(scope, receive, send):
+        raise OSError("gone")
+
+    async def visit():
+        turns = thrift.InTurn(fail)
+        for _ in range(thrift.PAGES_AT_ONCE + 1):
+            with pytest.raises(OSError, match="gone"):
+                await asyncio.wait_for(turns({"type": "http", "path": "/config"}, None, None), 10)
+
+    with ThreadPoolExecutor() as aside:
+        aside.submit(asyncio.run, visit()).result()

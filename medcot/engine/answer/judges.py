@@ -1,4 +1,4 @@
-"""Who judges: a model on a server. It is given messages and gives text; what the text says is not its business."""
+"""A judge: a model on a server, or one on this machine, that is given messages and gives text."""
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait

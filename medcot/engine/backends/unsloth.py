@@ -46,6 +46,7 @@ class UnslothBackend:
 
     def load(self, local: LocalModel, model: ModelSettings, *, max_length: int) -> Any:
         # Unsloth loads a tokenizer twice, slow and fast, and may add a padding token past the embedding's end.
+        # (https://github.com/unslothai/unsloth/blob/main/unsloth/tokenizer_utils.py, load_correct_tokenizer)
         with mock.patch("unsloth.models.llama.load_correct_tokenizer", return_value=load_tokenizer(local.path)):
             base, _ = self._models.from_pretrained(
                 model_name=str(local.path),

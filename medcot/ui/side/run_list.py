@@ -32,7 +32,9 @@ class RunList:
             c.block(c.from_file("side/head.html"))
             look: dict[str, Any] = {"label": "Search the runs", "placeholder": "Search", "elem_id": "search-runs"}
             search = gr.Textbox(container=False, max_lines=1, **look)
-            self.list = c.block(elem_id="runs", script=CHOOSE)
+            # Until its first look a page shows no empty list beside its tabs, and leaves room for one that is not.
+            unseen = f'<ul data-runs="{len(page.store.list())}"></ul>'
+            self.list = c.block(unseen, elem_id="runs", script=CHOOSE)
             self.more = c.small_button("Show more", visible=False, elem_id="more-runs")
         self.mark, most = gr.State(""), gr.State(PAGE)
         page.refresh(self.look, [page.run, search, most, self.mark], [self.list, self.more, self.mark])
