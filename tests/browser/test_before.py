@@ -119,6 +119,14 @@ def test_an_upload_of_another_kind_is_refused_and_not_kept(empty_page, tmp_path)
     choose(page, "Upload a data file", pickle)
     page.wait_for_timeout(1500)
     expect(field(page, "data.source")).to_have_value("starter")
+    archive = tmp_path / "records.tar.gz"
+    archive.write_bytes(b"\x1f\x8b")
+    choose(page, "Upload a data file", archive)
+    refused = page.locator("#train-problems")
+    expect(refused).to_contain_text("records.tar.gz")
+    page.wait_for_timeout(1500)
+    expect(refused).to_contain_text("records.tar.gz")
+    expect(page.get_by_role("tab", name="The run", exact=True)).to_have_attribute("aria-selected", "true")
 
 
 def test_problems_are_told_instead_of_a_plan(serve, open_page, runs_dir):

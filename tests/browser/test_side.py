@@ -158,6 +158,21 @@ def test_on_a_phone_it_is_behind_one_button_and_gives_way_to_what_was_chosen(
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
+def test_the_drawer_stays_open_while_somebody_searches_and_ticks_in_it(serve, open_page, runs_dir, runs):
+    page = open_page(serve(runs_dir, FakeClient()))
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.locator(".mc-head .mc-side-toggle").click()
+    search, rows = page.locator("#search-runs").locator("input, textarea"), page.locator("#runs .mc-run")
+    search.fill("starter")
+    expect(page.locator("#runs")).to_contain_text("3 of 3 runs")
+    expect(search).to_be_focused()
+    for number in (0, 1):
+        page.locator("#runs .mc-tick").nth(number).check()
+    write_run(RunStore(runs_dir), RunSettings(recipe="starter"), "finished")
+    expect(rows).to_have_count(4)
+    expect(page.locator("#run-list")).to_be_visible()
+
+
 def test_it_can_be_folded_and_stays_so_and_an_empty_page_has_none(serve, open_page, runs_dir):
     page = open_page(serve(runs_dir, FakeClient()))
     expect(page.locator("#demo")).to_be_visible()

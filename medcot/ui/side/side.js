@@ -20,7 +20,8 @@
   wide.addEventListener('change', fit);
   addEventListener('click', event => {
     if (event.target.closest?.('.mc-side-toggle')) toggle();
-    else if (!event.target.closest?.('#run-list')) close();
+    // The page's own clicks, which have it look again, are none of a person's.
+    else if (event.isTrusted && !event.target.closest?.('#run-list')) close();
   });
   addEventListener('keydown', event => { if (event.key === 'Escape') close(); });
   medcot.chosenAtSide = close;

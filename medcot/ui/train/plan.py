@@ -35,6 +35,7 @@ class Plan:
 
     def __init__(self, page: Page, start: Start, parts: Parts):
         self.page, self.start, self.form, self.problems = page, start, start.form, start.problems
+        self.parts = parts
         self.planner = ServiceClient(page.runs_dir.expanduser().resolve())
         self.planner.end_after = PLANNER_SECONDS
         self.stage = c.block(UNPLANNED, elem_id="plan-stage")
@@ -50,8 +51,11 @@ class Plan:
         looked = [self.problems, start.begin, *self.form.outputs, *pieces]
         start.check.click(parts.show_plan, None, parts.tabs, **QUIET)
         start.check.click(self.look, fields, looked, **QUIET)
-        kept = start.upload.upload(self.keep_upload, start.upload, [self.problems, *self.form.outputs], **QUIET)
-        kept.success(parts.show_plan, None, parts.tabs, **QUIET).then(self.look, fields, looked, **QUIET)
+        is_kept = self.is_kept = gr.State(False)  # whether the newest upload was not refused
+        kept = start.upload.upload(
+            self.keep_upload, start.upload, [is_kept, self.problems, *self.form.outputs], **QUIET
+        )
+        kept.then(self.look_at_kept, [is_kept, *fields], [parts.tabs, *looked], **QUIET)
         chosen = [self.problems, *self.form.outputs, self.data]
         gr.on([self.form.field(path).input for path in COLUMNS], self.preview, fields, chosen, **LATEST)
         self.show.click(self.show_tokens, [self.record, *fields], self.tokens, **QUIET)
@@ -79,6 +83,14 @@ class Plan:
                     yield {**self._found(found, told.warnings), **always, **known}
         except (BadInput, WorkerFailed) as refused:
             yield {**self._empty(""), **always, self.problems: c.refused(refused)}
+
+    def look_at_kept(self, is_kept: bool, *values: Any) -> Iterator[Updates]:
+        """What `look` shows, of data that was uploaded just now; a refused upload leaves the page as it is."""
+        if not is_kept:
+            yield UNCHANGED
+            return
+        for answer in self.look(*values):
+            yield {**answer, **self.parts.show_plan()}
 
     def _empty(self, stage: str) -> Updates:
         emptied: Updates = dict.fromkeys((self.plan, self.data, self.audit, self.tokens), "")
@@ -112,7 +124,7 @@ class Plan:
         try:
             kept = uploads.keep(self.page.runs_dir, sent)
         except BadInput as bad:
-            return self.start.refused(bad.problems)
+            return {self.is_kept: False, **self.start.refused(bad.problems)}
         finally:
             sent.unlink(missing_ok=True)  # the page's own copy
         data = DataSettings(source=str(kept))
@@ -121,7 +133,7 @@ class Plan:
             names, data = found.names, found.data
         except BadInput:  # Check, which follows, says what is wrong with the file
             names = []
-        return {self.problems: "", **self.form.with_columns(names, data)}
+        return {self.is_kept: True, self.problems: "", **self.form.with_columns(names, data)}
 
     @visitor_may
     def preview(self, request: gr.Request, *values: Any) -> Updates:
