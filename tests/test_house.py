@@ -39,6 +39,7 @@ SHORT: dict[str, str] = {
     "evaluation/rouge_metric.py": "an evaluate.Metric for others, apart because of what it imports",
     "runs/ids.py": "what a job is called, which runs, evaluations and exports share",
     "ui/fast_import.py": "a patch that must stand before everything else that imports gradio",
+    "ui/train/queue.py": "a card of its own, whose words the page has",
     "ui/progress.py": "how a job stands, which the cards of all tabs say in the same words",
 }
 # Where JSON, TOML or another program's object is read or written, a plain dict is what it is.

@@ -11,6 +11,7 @@ from gradio.blocks import Block
 from gradio.context import LocalContext
 
 from medcot.machine import device
+from medcot.runs.export import Export
 from medcot.runs.job_dir import ALIVE, JobDir
 from medcot.runs.run import Evaluation, Run
 from medcot.runs.store import RunStore
@@ -162,8 +163,17 @@ class Page:
     def progress(self, job: JobDir) -> str:
         """How far a job is, what it waits for, or how it ended."""
         status = job.status()
-        waits_for = in_the_way(self.store, job, SHARED_SECONDS) if status.state == "queued" else ""
+        waits_for = in_the_way(self.store, job, SHARED_SECONDS, self.label) if status.state == "queued" else ""
         return progress.progress(job, status, self.reader.seen(job), waits_for)
+
+    def label(self, job: JobDir) -> str:
+        """What a job does, and the title of its run."""
+        run_id = job.id if isinstance(job, Run) else job.path.parents[1].name
+        listed = self.reader.look().find(run_id)
+        title = listed.title if listed else run_id
+        if isinstance(job, Run):
+            return f"Training {title}"
+        return f"{'Export' if isinstance(job, Export) else 'Evaluation'} of {title}"
 
 
 def looked(version: str) -> str:

@@ -3,6 +3,8 @@
 import contextlib
 import errno
 import time
+from collections.abc import Callable
+from operator import attrgetter
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -73,11 +75,16 @@ def waiting_jobs(store: RunStore) -> list[JobDir]:
     return store.look().waiting()
 
 
-def in_the_way(store: RunStore, job: JobDir, at_most_old: float = 0.0) -> str:
-    """What a queued job waits for, in words; empty if nothing is, and its worker is only starting."""
+def in_the_way(
+    store: RunStore, job: JobDir, at_most_old: float = 0.0, named: Callable[[JobDir], str] = attrgetter("named")
+) -> str:
+    """What a queued job waits for, in words; empty if nothing is, and its worker is only starting.
+
+    `named` says what the job that has the device is called.
+    """
     folder = store.look(at_most_old)
     if other := folder.at_work(but=job):
-        return f"{other.named} has the device"
+        return f"{named(other)} has the device"
     waiting = folder.waiting()
     if waiting and waiting[0].path != job.path:
         return "another job is before it"

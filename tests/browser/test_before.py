@@ -134,7 +134,9 @@ def test_problems_are_told_instead_of_a_plan(serve, open_page, runs_dir):
     fill(page, {"training.epochs": "-1", "data.source": "missing.csv"})
     page.get_by_role("button", name="Check data and plan", exact=True).click()
     expect(page.locator("#train-problems")).to_contain_text("2 things have to be fixed first")
+    expect(page.locator("#train-problems")).to_be_in_viewport(ratio=1)
     expect(page.locator("#set-training-epochs")).to_contain_text("greater than 0")
+    expect(page.get_by_role("heading", name="Nothing was looked at")).to_be_attached()
 
 
 def test_settings_go_to_a_file_and_come_back(serve, open_page, runs_dir, tmp_path):

@@ -95,7 +95,7 @@ def test_a_queued_run_says_that_it_waits(serve, open_page, runs_dir, monkeypatch
     page = open_page(serve(runs_dir, FakeClient()))
     expect(listed(page, busy)).to_have_attribute("aria-current", "true")
     pick(page, queued)
-    expect(page.locator("#live")).to_contain_text(f"Waiting: {busy.id} has the device.")
+    expect(page.locator("#live")).to_contain_text(f"Waiting: Training {title_of(busy.id)} has the device.")
     busy.write_status("finished")
     expect(page.locator("#live .mc-stage")).to_have_text("Starting")
 
@@ -227,7 +227,10 @@ def test_nothing_from_data_is_markup_in_evaluate(serve, open_page, runs_dir):
     page.locator("#examples summary").first.click()
     expect(page.locator("#examples")).to_contain_text(NASTY)
     assert page.evaluate("window.pwned") is None
-    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    for width in (320, 390, 768, 961, 1200, 1440):
+        page.set_viewport_size({"width": width, "height": 900})
+        page.wait_for_timeout(200)
+        assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0, width
 
 
 def summary() -> Summary:

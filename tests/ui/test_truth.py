@@ -240,7 +240,7 @@ def test_a_queue_says_who_waits_for_whom_and_only_while_somebody_does(page):
     view = queue.look(None, "x")
     assert title_of(first.id) in view[queue.now]
     assert [value for _, value in view[queue.waiting]["choices"]] == [second.id, third.id]
-    assert f"{first.id} has the device" in plain(page.progress(second))
+    assert f"Training {title_of(first.id)} has the device" in plain(page.progress(second))
     first.write_status("finished")
     page.store.look()  # else what was seen within the last second is shown
     assert "another job is before it" in plain(page.progress(third))

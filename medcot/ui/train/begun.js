@@ -1,6 +1,6 @@
 () => {
-  // Ends the wait of Start, and brings the result of the click into view.
+  // Ends the wait of Start, and brings the result of a click into view.
   delete document.getElementById('start').dataset.busy;
-  const [live, problems] = ['live', 'train-problems'].map(id => document.getElementById(id));
-  (problems?.innerText.trim() ? problems : live)?.scrollIntoView({block: 'center', behavior: 'smooth'});
+  const [result, problems] = ['$result', 'train-problems'].map(id => document.getElementById(id));
+  (problems?.innerText.trim() ? problems : result)?.scrollIntoView({block: 'center', behavior: 'smooth'});
 }

@@ -26,7 +26,8 @@ from medcot.workers.client import ServiceClient
 from medcot.workers.protocol import Loading, PlanRequest, Result, TokensRequest
 from medcot.workers.reading import Preview
 
-UNPLANNED = c.empty("plan")
+UNPLANNED, REFUSED = c.empty("plan"), c.empty("plan-refused")
+LOOKED = c.from_file("train/begun.js", result="plan-stage")
 PLANNER_SECONDS = 120.0  # a second look soon after the first need not load the libraries again
 
 
@@ -50,7 +51,7 @@ class Plan:
         pieces = [self.stage, self.plan, self.data, self.audit, self.tokens, self.record, self.show]
         looked = [self.problems, start.begin, *self.form.outputs, *pieces]
         start.check.click(parts.show_plan, None, parts.tabs, **QUIET)
-        start.check.click(self.look, fields, looked, **QUIET)
+        start.check.click(self.look, fields, looked, **QUIET).then(None, js=LOOKED)
         is_kept = self.is_kept = gr.State(False)  # whether the newest upload was not refused
         kept = start.upload.upload(
             self.keep_upload, start.upload, [is_kept, self.problems, *self.form.outputs], **QUIET
@@ -65,7 +66,7 @@ class Plan:
         try:
             settings, told = preflight.prepare(lambda: self.form.settings(values))
         except BadInput as bad:
-            yield self.start.refused(bad.problems) | self._empty(UNPLANNED)
+            yield self.start.refused(bad.problems) | self._empty(REFUSED)
             return
         guessed = {f"data.{part}_column": name for part, name in told.guessed.items()}
         # The data is in every update: a page draws only the last of those that come within one frame.
@@ -186,13 +187,13 @@ def plan(found: Planned, problems: Sequence[str]) -> str:
     factors = [figures.micro_batch, figures.accumulation]
     factors += [figures.processes] if figures.processes > 1 else []
     kept = "with" if figures.gradient_checkpointing else "without"
-    how = f"Each step {kept} gradient checkpointing, records {figures.sampling}: {figures.why}."
+    long = f"{audit.beyond[:1].upper()}{audit.beyond[1:]}."
+    how = f"{long} Each step {kept} gradient checkpointing, records {figures.sampling}: {figures.why}."
     pairs = [
         ("Steps", f"{figures.steps:,}"),
         ("Sequences a step", f"{math.prod(factors)} = {' × '.join(map(str, factors))}"),
         ("Trained parameters", f"{figures.trainable_parameters:,}"),
         ("Peak memory, estimated", f"{figures.peak_memory_gib:.1f} GiB"),
-        ("Too long", audit.beyond),
         *([("An epoch", "; ".join(map(str, audit.sources)))] if audit.sources else []),
         ("All is kept at", f"{audit.keeps_all:,} tokens"),
     ]

@@ -5,9 +5,6 @@ from typing import Any
 import gradio as gr
 
 from medcot.errors import BadInput
-from medcot.runs.export import Export
-from medcot.runs.job_dir import JobDir
-from medcot.runs.run import Run
 from medcot.ui import components as c
 from medcot.ui.page import HIDE, QUIET, SHOW, Page, Updates, still
 from medcot.workers import jobs
@@ -35,8 +32,10 @@ class Queue:
         mark = " ".join([str(busy and busy.path), *(str(job.path) for job in waiting)])
         if mark == seen_mark:
             return {}
-        at_work = f"At work: {self._label(busy)}." if busy else "The device is in use by a chat, or about to be free."
-        choices = [(self._label(job), job.path.name) for job in waiting]
+        at_work = (
+            f"At work: {self.page.label(busy)}." if busy else "The device is in use by a chat, or about to be free."
+        )
+        choices = [(self.page.label(job), job.path.name) for job in waiting]
         kept = chosen if chosen in [k for _, k in choices] else None  # never another: Cancel is about the chosen one
         listed = still(gr.update(choices=choices, value=kept, visible=bool(waiting)), chosen)
         queue = f"<h3>Queue</h3>{c.soft(at_work)}" if waiting else ""
@@ -52,11 +51,3 @@ class Queue:
             what = "is no longer waiting." if chosen else "none is chosen."
             raise BadInput.of("job", what, "Choose one.")
         jobs.stop(job)
-
-    def _label(self, job: JobDir) -> str:
-        run_id = job.id if isinstance(job, Run) else job.path.parents[1].name
-        listed = self.page.reader.look().find(run_id)
-        title = listed.title if listed else run_id
-        if isinstance(job, Run):
-            return f"Training {title}"
-        return f"{'Export' if isinstance(job, Export) else 'Evaluation'} of {title}"

@@ -28,7 +28,7 @@ SAVE = c.from_file("download.js", name="medcot-run.toml", kind="application/toml
 # The button takes no second click while the first is under way; then its result is brought into view.
 BEGIN = "(...values) => { document.getElementById('start').dataset.busy = 'Starting'; return values; }"
 GOTO = c.from_file("train/goto.js")
-BEGUN = c.from_file("train/begun.js")
+BEGUN = c.from_file("train/begun.js", result="live")
 TEXTS: dict[str, str] = c.TEXTS["start"]
 HUB = "llama-3.2-3b-medical-cot"  # the recipe whose Hub data is offered
 WHICH_DATA = ("source", "config", "revision")
