@@ -171,8 +171,8 @@ class Service:
 
         try:
             answers = self.pair.answer(request, self.send, lambda: request.id in self.cancelled)
-        except WorkerFailed:  # llama.cpp has ended: the next question loads anew
-            self.free()
+        except WorkerFailed:  # the next question loads anew
+            self.unload("", "llama.cpp could not answer")
             raise
         self.send(m.Answered(id=request.id, **answers, seconds=time.monotonic() - began))
 

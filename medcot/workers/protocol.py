@@ -194,7 +194,7 @@ class Loaded(Message):
 
 
 class Unloaded(Message):
-    """Also sent without a request: after idle time, or because a job waits for the device."""
+    """Also sent without a request: after idle time, because a job waits for the device, or with llama.cpp's end."""
 
     type: Literal["unloaded"] = "unloaded"
     reason: str

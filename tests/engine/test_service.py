@@ -1,5 +1,6 @@
 """The service worker over its real pipe: streams, cancels, gives the device back, and its death is noticed."""
 
+import io
 import subprocess
 import sys
 import time
@@ -8,7 +9,8 @@ import pytest
 
 from medcot import data
 from medcot.adapters.open import of_run
-from medcot.errors import BadInput
+from medcot.engine.service import Service
+from medcot.errors import BadInput, WorkerFailed
 from medcot.prompts.contract import Exchange
 from medcot.runs.job_dir import WORKER_MODULE
 from medcot.runs.store import RunStore
@@ -191,6 +193,32 @@ def test_a_question_after_an_unloading_on_request_loads_nothing(given_back):
     *_, reply = given_back.request(m.AskRequest(question="Why?"))
     assert isinstance(reply, m.Failed)
     assert "Choose a run" in str(reply.problems[0])
+
+
+class Ended:
+    """A pair whose llama.cpp has ended."""
+
+    closed = False
+
+    def answer(self, *_):
+        raise WorkerFailed("llama.cpp ended while it was asked.")
+
+    def close(self):
+        self.closed = True
+
+
+def test_where_llama_cpp_has_ended_it_is_told_that_nothing_is_loaded(tmp_path):
+    """Before the question has failed, since whoever asks next loads only what he takes for unloaded."""
+    service = Service(RunStore(tmp_path), io.StringIO(), idle_seconds=300)
+    service.pair = pair = Ended()
+    service.requests.put(m.AskRequest(question="Why?"))
+    service.requests.put(None)
+    service.run()
+    unloaded, failed = map(m.REPLY.validate_json, service.out.getvalue().splitlines())
+    assert isinstance(unloaded, m.Unloaded)
+    assert "llama.cpp" in unloaded.reason
+    assert isinstance(failed, m.Failed)
+    assert pair.closed
 
 
 def test_a_problem_comes_over_the_pipe_as_it_was_made(client, tiny_settings, tmp_path):

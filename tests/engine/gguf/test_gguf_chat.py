@@ -89,6 +89,7 @@ def test_where_llama_cpp_has_ended_it_is_said_and_the_next_question_loads_it_ane
     *_, failed = ask(client)
     assert isinstance(failed, m.Failed)
     assert "llama.cpp ended while it was asked" in str(failed.problems[0])
+    assert client.loaded is None
     assert isinstance(ask(client)[-1], m.Answered)
 
 
