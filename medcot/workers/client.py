@@ -80,14 +80,15 @@ class ServiceClient:
     def request(self, message: m.Request) -> Iterator[m.AnyReply]:
         """Send a request and yield its replies; the last is Loaded, Unloaded, Answered, Result or Failed."""
         waiting = _Waiting(message)
-        with self._lock:
-            self._waiting[message.id] = waiting
-            self._ensure_child()
-            if isinstance(message, m.LoadRequest | m.ConnectRequest):
-                # The worker gives up what it has before it loads another, which may fail.
-                self.loaded, self._newest_load = None, message.id
-            self._write(message)
         try:
+            with self._lock:
+                # Before the worker is looked for: one that ends from here on answers for this request too.
+                self._waiting[message.id] = waiting
+                self._ensure_child()
+                if isinstance(message, m.LoadRequest | m.ConnectRequest):
+                    # The worker gives up what it has before it loads another, which may fail.
+                    self.loaded, self._newest_load = None, message.id
+                self._write(message)
             while True:
                 reply = waiting.replies.get()
                 yield reply

@@ -1,11 +1,13 @@
 """The client of the service worker, without a worker or with one that hangs."""
 
+import errno
 import threading
 import time
 from pathlib import Path
 
 import pytest
 
+from medcot import machine
 from medcot.workers import client as of_worker
 from medcot.workers import protocol as m
 from medcot.workers.client import ServiceClient
@@ -134,4 +136,19 @@ def test_a_worker_that_nobody_asks_anything_may_be_silent(hanging):
     asked = hanging("idle", WORKING=(1.0, 1.0))
     first = asked.call(m.DeviceRequest())
     time.sleep(2)
+    assert asked.call(m.DeviceRequest()).value == first.value, "the same worker"
+
+
+@pytest.mark.real_spawn
+def test_a_request_for_which_no_worker_could_be_started_ends_no_later_worker(hanging, monkeypatch):
+    def refused(*_, **__):
+        raise OSError(errno.EAGAIN, "no process is left")
+
+    asked = hanging("idle", READING=(0.0, 1.0))
+    with monkeypatch.context() as full:
+        full.setattr(machine, "spawn", refused)
+        with pytest.raises(OSError, match="no process is left"):
+            asked.call(m.AskRequest(question="Why?"))
+    first = asked.call(m.DeviceRequest())
+    time.sleep(0.5)
     assert asked.call(m.DeviceRequest()).value == first.value, "the same worker"
