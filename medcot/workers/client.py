@@ -16,6 +16,7 @@ from pydantic import BaseModel, ValidationError
 from medcot import machine
 from medcot.adapters.open import Adapter
 from medcot.errors import DEBUG, BadInput, Problem
+from medcot.evaluation.answers import ARMS
 from medcot.hub import SETTINGS
 from medcot.machine import child_environment
 from medcot.runs.export import Exported, remember
@@ -29,7 +30,7 @@ SERVICE_MODULE = "medcot.engine.service"
 _LAST = (m.Loaded, m.Unloaded, m.Answered, m.Result, m.Failed)
 # Seconds for which the worker may be silent over a request, and after its cancellation.
 WORKING, EXPORTING, READING = (600.0, 60.0), (3600.0, 60.0), (180.0, 10.0)
-ANSWERING = 60.0  # after an answer's first words
+ANSWERING = 60.0  # once both arms have begun: beside an exported file, base reads the question after the file's answer
 WATCH_SECONDS = 0.5
 
 
@@ -44,7 +45,7 @@ class _Waiting:
 
     def put(self, reply: m.AnyReply) -> None:
         self.since = time.monotonic()
-        if isinstance(reply, m.Piece):
+        if isinstance(reply, m.Piece) and all(map(reply.tokens.get, ARMS)):
             self.patience = min(self.patience, ANSWERING)
         self.replies.put(reply)
 

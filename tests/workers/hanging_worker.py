@@ -1,7 +1,8 @@
 """`python -m tests.workers.hanging_worker MODE ...`: a service worker that hangs at the moment that MODE names.
 
-"loads": over a load. "words": before an answer's first words. "answer": after some. "read": it reads nothing at all.
-"late": it does not hang; it is slow over each request, and says so now and then.
+"loads": over a load. "words": before an answer's first words. "answer": after some of both arms. "file": after some of
+tuned. "read": it reads nothing at all. "late": it does not hang; it is slow over each request, and says so now and
+then.
 """
 
 import json
@@ -23,8 +24,9 @@ def main(mode: str) -> None:
         if mode == "loads" and request["type"] == "connect":
             time.sleep(600)
         if request["type"] == "ask":
-            if mode == "answer":
-                say(**about, type="piece", base="b", tuned="t", tokens_per_second=1.0)
+            if mode in ("answer", "file"):
+                tokens = {"base": int(mode == "answer"), "tuned": 1}
+                say(**about, type="piece", base="", tuned="t", tokens_per_second=1.0, tokens=tokens)
             time.sleep(600)
         for _ in range(8 if mode == "late" else 0):
             time.sleep(0.6)

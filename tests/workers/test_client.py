@@ -91,6 +91,7 @@ def asking(asked, request):
         ("loads", {"WORKING": (1.0, 9.0)}),
         ("words", {"READING": (1.0, 9.0)}),
         ("answer", {"ANSWERING": 1.0}),
+        ("file", {"READING": (1.0, 9.0), "ANSWERING": 0.1}),  # base has not begun to read the question
         ("read", {"READING": (1.0, 9.0)}),  # the question is more than a pipe holds
     ],
 )
