@@ -7,6 +7,7 @@ import pytest
 from medcot.errors import BadInput, Failure, Problem
 from medcot.runs.events import Progress, Started
 from medcot.runs.export import Exported, exports_of, new_export, remember
+from medcot.runs.job_dir import JobDir
 from medcot.settings import RunSettings, build
 from medcot.settings.evaluation import EvaluationOrder
 from medcot.settings.export import ExportOrder, export_order
@@ -110,6 +111,17 @@ def test_there_is_nothing_to_take_of_an_unfinished_run_or_of_none(page, panel):
     assert "href" not in panel.look(stopped.id, "")[panel.adapter]
     assert panel.look("none", "")[panel.adapter] == ""
     assert "none is chosen" in panel.start_export("none", "merged", [])[panel.problems]
+
+
+def test_the_adapter_can_be_taken_as_soon_as_the_run_that_was_looked_at_has_finished(page, panel, monkeypatch):
+    monkeypatch.setattr(JobDir, "worker_alive", lambda self, pid: True)
+    run = write_run(page.store, RunSettings(), "running", adapter=True, pid=1)
+    seen = panel.look(run.id, "")
+    assert "once the run has finished" in seen[panel.adapter]
+    run.append(Progress(stage="Training", done=3, total=10))
+    assert panel.look(run.id, seen[panel.mark]) == {}, "not with each step"
+    run.write_status("finished")
+    assert f'href="take/{run.id}' in panel.look(run.id, seen[panel.mark])[panel.adapter]
 
 
 def test_commands_say_what_differs_from_the_run_and_quote_what_needs_it(page):

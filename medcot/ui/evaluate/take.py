@@ -55,8 +55,10 @@ class TakePanel:
         return {} if self._mark(run) == seen else self.view(run)
 
     def _mark(self, run: Run | None) -> str:
-        known = exports_of(run.path)[:MOST_SHOWN] if run else []
-        return f"{run and run.id} {[mark(one) for one in known]}"
+        if run is None:
+            return "none"
+        known = exports_of(run.path)[:MOST_SHOWN]
+        return f"{run.id} {run.status().state} {run.has_adapter} {[mark(one) for one in known]}"
 
     def view(self, run: Run | None) -> Updates:
         """The adapter's link, the exports, and what can be done."""
