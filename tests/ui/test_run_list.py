@@ -123,6 +123,18 @@ def test_what_a_browser_sends_as_ticked_is_looked_up_and_never_a_path(page, comp
     assert ticked("a/a/b") == ["a", "b"]
 
 
+def test_a_run_that_is_gone_is_ticked_no_more_and_leaves_its_place_to_another(page, compared):
+    runs = [finished(page) for _ in range(3)]
+    ids = [run.id for run in runs]
+    seen = compared.look("/".join(ids), "")
+    assert page.ticked not in seen, "what a person ticks meanwhile is left alone"
+    page.store.delete(runs[1])
+    assert compared.look("/".join(ids), seen[compared.mark])[page.ticked] == f"{ids[0]}/{ids[2]}"
+    page.store.delete(runs[0])
+    page.store.delete(runs[2])
+    assert compared.look("/".join(ids), seen[compared.mark])[page.ticked] == ""
+
+
 def test_runs_are_compared_by_what_their_evaluations_found(page, compared):
     runs = [finished(page) for _ in range(2)]
     evaluation = runs[0].new_evaluation()

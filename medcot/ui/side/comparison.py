@@ -42,7 +42,7 @@ class Comparison:
                 close = c.small_button("Close", elem_id="close-comparison")
             self.shown = c.block(elem_id="compared-runs")
         self.mark = gr.State("")
-        page.refresh(self.look, [page.ticked, self.mark], [self.whole, self.shown, self.mark])
+        page.refresh(self.look, [page.ticked, self.mark], [page.ticked, self.whole, self.shown, self.mark])
         self.shown.change(None, self.shown, None, js=APPEAR)
         close.click(None, None, page.ticked, js="() => ''")
 
@@ -50,9 +50,13 @@ class Comparison:
         mark = f"{chosen} {self.page.reader.mark()}" if chosen else ""
         if mark == seen_mark:
             return {}
-        runs = [run for one in ticked(chosen) if (run := self.page.reader.look().find(one))]
+        wanted = ticked(chosen)
+        runs = [run for one in wanted if (run := self.page.reader.look().find(one))]
         is_shown = len(runs) > 1
+        # One that was deleted has no row any more, in which a person could take its tick away.
+        kept: Updates = {self.page.ticked: "/".join(run.id for run in runs)} if len(runs) < len(wanted) else {}
         return {
+            **kept,
             self.whole: gr.update(visible=is_shown),
             self.shown: self.compared(runs) if is_shown else "",
             self.mark: mark,
