@@ -149,8 +149,11 @@ def test_runs_are_compared_by_what_their_evaluations_found(page, compared):
 def test_a_comparison_begins_with_the_open_run_and_the_newest_other_that_was_trained_here(page):
     with page.demo:
         tab = OpenRun(page)
-    one = write_run(page.store, RunSettings(), "finished")
-    assert tab.begin_with(one.id) == {page.ticked: one.id}
-    other, elsewhere = (write_run(page.store, RunSettings(), "finished") for _ in range(2))
+    one, elsewhere = (write_run(page.store, RunSettings(), "finished") for _ in range(2))
     (elsewhere.path / ORIGIN).write_text('{"adapter": "ada/tuned"}')
+    assert tab.begin_with(one.id) == {page.ticked: one.id}
+    assert tab.view(one.id)[tab.compare]["visible"] is False, "there is none to compare it with"
+    other, late = write_run(page.store, RunSettings(), "finished"), write_run(page.store, RunSettings(), "finished")
+    (late.path / ORIGIN).write_text('{"adapter": "ada/tuned"}')
     assert tab.begin_with(one.id) == {page.ticked: f"{one.id}/{other.id}"}
+    assert tab.view(one.id)[tab.compare]["visible"] is True

@@ -1,6 +1,6 @@
 """The open run: its state, figures, curves, sample answers and log, read from its directory; Stop."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import groupby, islice
 
@@ -113,7 +113,7 @@ class OpenRun:
             self.evaluate: tuned,
             self.ask: tuned,
             self.take: tuned,
-            self.compare: gr.update(visible=not alive and len(self.page.reader.look().runs) > 1),
+            self.compare: gr.update(visible=not alive and any(self._others(run.id))),
             self.stop: gr.update(value=label, visible=alive, interactive=status.state != "stopping"),
             self.stop_now: gr.update(visible=alive and (not waits or bool(run.silence(status)))),
             self.resume: gr.update(visible=resumable),
@@ -138,11 +138,14 @@ class OpenRun:
             + c.warnings(seen.warnings)
         )
 
+    def _others(self, run_id: object) -> Iterator[str]:
+        """The ids of the other runs that were trained here, newest first."""
+        return (one.id for one in self.page.reader.look().runs if one.id != run_id and not one.adapter)
+
     @visitor_may
     def begin_with(self, run_id: object) -> Updates:
         """Tick the open run and the newest other one that was trained here; a person chooses further."""
-        others = (run.id for run in self.page.reader.look().runs if run.id != run_id and not run.adapter)
-        return {self.page.ticked: "/".join([str(run_id), *islice(others, 1)])}
+        return {self.page.ticked: "/".join([str(run_id), *islice(self._others(run_id), 1)])}
 
     # ---- acting
 
