@@ -184,7 +184,8 @@ def _measures_records(evaluation: Evaluation) -> bool:
 
 def starter_size(settings: RunSettings) -> Size | None:
     """The size of the embedded records; None for other data, whose files are read in a process of their own alone."""
-    if settings.data.source != STARTER or settings.model.id != STARTER or any(map(settings.data.part, PARTS)):
+    own = settings.data.source == STARTER and settings.model.id == STARTER
+    if not own or settings.data.more or any(map(settings.data.part, PARTS)):
         return None
     return Size(_starter_records(settings.data), STARTER_TOKENS)
 

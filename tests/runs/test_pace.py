@@ -71,7 +71,9 @@ def test_where_the_size_of_the_data_is_not_known_nothing_is_said(runs_dir):
     assert round(found.seconds) == 20 + 100 + 80
     assert pace.training(compose("llama-3.2-3b-medical-cot"), store.look().runs, TWO_CORES) is None
     own = compose("starter", None, ["data.validation=mine.jsonl"])
-    assert pace.starter_size(own) is None, "a file is read in a process of its own alone"
+    for named in ("validation=mine.jsonl", "test=OWNER/NAME:test", "more=mine.jsonl", "more=OWNER/NAME"):
+        further = compose("starter", None, [f"data.{named}"])
+        assert pace.starter_size(further) is None, "a file is read in a process of its own alone"
     assert pace.training(own, store.look().runs, TWO_CORES, Size(records=200, tokens=50)) is None
     found = pace.training(own, store.look().runs, TWO_CORES, Size(records=200, tokens=50, validated=12))
     assert round(found.seconds) == 20 + 100 + 40

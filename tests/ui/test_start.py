@@ -54,3 +54,13 @@ def test_the_cards_are_made_once_for_all_tabs_until_something_has_moved(page):
     assert clock.cards() is first
     write_run(page.store, RunSettings(), "finished")
     assert clock.cards() is not first
+
+
+@pytest.mark.parametrize("more", ["/etc/shadow.jsonl", "OWNER/NAME", "starter; mine.csv weight=2"])
+def test_the_page_reads_and_fetches_no_further_data_to_say_how_long_it_takes(start, monkeypatch, more):
+    monkeypatch.setattr("medcot.data.load", lambda settings: pytest.fail(f"{settings.more} is read in the page"))
+    values = [field.value for field in start.form.components]
+    values[start.form.paths.index("data.more")] = more
+    assert start.retimed(*values)["value"] == start.clock.words()
+    told = start.described(values, (), *values)
+    assert more.split()[0].rstrip(";") in told[start.command], "the form is one that a run could be started from"
