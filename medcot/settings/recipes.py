@@ -15,7 +15,7 @@ from medcot.machine import Gpu
 from medcot.settings.build import BadSettings, Raw, build, differences, endless_warmup, fields, idle_choice, value_at
 from medcot.settings.names import STARTER
 from medcot.settings.schema import RunSettings
-from medcot.settings.sources import as_line
+from medcot.settings.sources import MOST_LINE, as_line
 
 RECIPES: dict[str, Raw] = tomllib.loads(files("medcot.settings").joinpath("recipes.toml").read_text(encoding="utf-8"))
 MORE = "data.more"  # further data, written as a line
@@ -145,8 +145,8 @@ def _parse_value(path: str, text: str) -> Any:
     kinds = _kinds(path)
     if text in ("", "none") and (not kinds or type(None) in kinds):
         return None
-    if path == MORE and not text.startswith("["):
-        return text  # a line, with quotation marks of its own
+    if path == MORE and (not text.startswith("[") or len(text) > MOST_LINE):
+        return text  # a line, with quotation marks of its own; of what is too long its field says so
     is_quoted, is_list = text.startswith(('"', "'")), text.startswith("[") and tuple in kinds
     if str in kinds and not is_quoted:
         return text

@@ -12,6 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from medcot.settings.names import STARTER, hub_data_name
 
+# Of a line: room for as many data sets as there may be. To read one takes time by the square of its length.
+MOST_LINE = 40_000
 EXAMPLE = 'Write "general.jsonl weight=0.5 question_column=ask; OWNER/NAME".'
 
 
@@ -77,6 +79,8 @@ def as_line(sources: Sequence[FurtherSource]) -> str:
 
 def from_line(line: str) -> list[dict[str, str]]:
     """The data sets that a line names, each as its fields. Raises ValueError where it names none."""
+    if len(line) > MOST_LINE:
+        raise ValueError(f"must have at most {MOST_LINE} characters")
     words = shlex.shlex("" if line.strip() == "none" else line, posix=True, punctuation_chars=";")
     words.whitespace_split, words.commenters, words.escape = True, "", ""  # a path of Windows has backslashes
     found: list[dict[str, str]] = []

@@ -10,7 +10,7 @@ from medcot import data
 from medcot.errors import BadInput
 from medcot.settings import DataSettings, FurtherSource, RunSettings, build
 from medcot.settings.recipes import changed_settings, compose, to_toml
-from medcot.settings.sources import as_line, from_line
+from medcot.settings.sources import MOST_LINE, as_line, from_line
 from medcot.workers import preflight
 from tests.conftest import make_records, tiny_raw, write_records
 from tests.data.test_examples import write
@@ -128,6 +128,22 @@ def test_tables_of_a_toml_file_name_them_too(tmp_path):
         build({"data": {"more": "a.jsonl config=en"}})
     with pytest.raises(BadInput, match=r"data.more: 'sauce=b' is not NAME=VALUE"):
         build({"data": {"more": "a.jsonl sauce=b"}})
+
+
+@pytest.mark.parametrize("kind", ["one name", "one value", "many sets", "nested", "tables"])
+def test_a_line_that_is_too_long_is_refused_before_it_takes_time_by_the_square_of_its_length(kind, monkeypatch):
+    long = MOST_LINE + 1
+    line = {
+        "one name": "x" * long,
+        "one value": f"a split='{'x' * long}'",
+        "many sets": "a;" * long,
+        "nested": f"[{{{'.'.join('a' * long)}=1}}]",
+        "tables": f"[{'{a=1},' * long}]",
+    }[kind]
+    for reader in ("tomllib.loads", "shlex.shlex"):
+        monkeypatch.setattr(reader, lambda *_, **__: pytest.fail("it is read"))
+    with pytest.raises(BadInput, match=rf"data.more: must have at most {MOST_LINE} characters"):
+        compose(None, None, [f"data.more={line}"])
 
 
 def test_a_run_keeps_their_whole_paths_and_their_columns(tmp_path, tiny_model, monkeypatch):
