@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from urllib.parse import quote, unquote
 
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import HTTPConnection
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -42,7 +43,9 @@ class Downloads:
         elif not guard.may_act(guard.login_of(HTTPConnection(scope))):
             await PlainTextResponse(f"{guard.refusal()}\n", 403)(scope, receive, send)
         else:
-            await self.answer(*map(unquote, found.groups()))(scope, receive, send)
+            # All weights are read to see that they are whole, and meanwhile others are answered.
+            answer = await run_in_threadpool(self.answer, *map(unquote, found.groups()))
+            await answer(scope, receive, send)
 
     def answer(self, run_id: str, what: str) -> Response:
         """The zip, or why there is none. What a browser sends never becomes a path."""
@@ -55,8 +58,14 @@ class Downloads:
             return PlainTextResponse("There is no such file.\n", 404)
         folder = f"{run_id}-{what}"
         # A length is not known before, and what is sent is not compressed again on the way.
-        headers = {"Content-Disposition": f'attachment; filename="{folder}.zip"', "Content-Encoding": "identity"}
+        headers = {"Content-Disposition": attachment(f"{folder}.zip"), "Content-Encoding": "identity"}
         return StreamingResponse(zipped(files, folder), media_type="application/zip", headers=headers)
+
+
+def attachment(name: str) -> str:
+    """The Content-Disposition of a file; beside a name that is not plain ASCII stands one that is (RFC 6266)."""
+    plain = re.sub(r"[^\w .,+()-]", "_", name, flags=re.ASCII)
+    return f'attachment; filename="{plain}"' + (f"; filename*=UTF-8''{quote(name, safe='')}" if plain != name else "")
 
 
 def content(run: Run, what: str) -> list[Published]:

@@ -1,12 +1,15 @@
 """What may leave the page as a zip, to whom, and that it is whole."""
 
+import asyncio
 import io
 import json
 import os
 import shutil
+import threading
 import zipfile
 from pathlib import Path
 
+import httpx
 import pytest
 from starlette.responses import PlainTextResponse
 from starlette.testclient import TestClient
@@ -15,6 +18,7 @@ from medcot.adapters.publish import Published
 from medcot.runs.export import new_export
 from medcot.runs.run import Run
 from medcot.settings.export import ExportOrder
+from medcot.ui import download_route
 from medcot.ui.download_route import Downloads, link, zipped
 from medcot.ui.gate import ROUTES
 
@@ -48,6 +52,47 @@ def test_the_adapter_comes_whole_with_its_card_and_without_a_folder_of_this_mach
         assert weights == (run.adapter_dir / "adapter_model.safetensors").read_bytes()
         assert json.loads(archive.read("kept-1-adapter/adapter_config.json"))["peft_type"] == "LORA"
         assert all(str(runs_dir).encode() not in archive.read(name) for name in archive.namelist())
+
+
+@pytest.mark.parametrize(
+    ("name", "header"),
+    [
+        ("模型-1", "attachment; filename=\"__-1-adapter.zip\"; filename*=UTF-8''%E6%A8%A1%E5%9E%8B-1-adapter.zip"),
+        ("für (A)", "attachment; filename=\"f_r (A)-adapter.zip\"; filename*=UTF-8''f%C3%BCr%20%28A%29-adapter.zip"),
+        ("Run (2), new", 'attachment; filename="Run (2), new-adapter.zip"'),
+    ],
+)
+def test_a_run_whose_folder_has_any_name_comes_under_that_name(run, client, runs_dir, name, header):
+    named = Run(run.path.rename(runs_dir / name))
+    answer = client.get("/" + link(named))
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["content-disposition"] == header
+    with opened(answer) as archive:
+        assert f"{name}-adapter/adapter_model.safetensors" in archive.namelist()
+
+
+def test_a_download_whose_weights_are_still_being_read_holds_nobody_else_up(run, runs_dir, monkeypatch):
+    begun, released = threading.Event(), threading.Event()
+
+    def read(*_):
+        begun.set()
+        assert released.wait(5), "nobody else was answered meanwhile"
+        return []
+
+    monkeypatch.setattr(download_route, "content", read)
+
+    async def at_once() -> str:
+        there = httpx.ASGITransport(Downloads(PlainTextResponse("gradio"), runs_dir))
+        async with httpx.AsyncClient(transport=there, base_url="http://page") as client:
+            download = asyncio.create_task(client.get("/" + link(run)))
+            while not begun.is_set():
+                await asyncio.sleep(0.001)
+            other = await client.get("/")
+            released.set()
+            await download
+            return other.text
+
+    assert asyncio.run(at_once()) == "gradio"
 
 
 @pytest.mark.parametrize("name", ["..", "%2e%2e", "kept-1%2f..", "none", "kept-1%00"])
