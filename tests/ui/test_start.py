@@ -39,6 +39,17 @@ def test_a_refused_continue_leaves_the_typed_keys(page, start, monkeypatch):
     assert not view.keys() & set(start.keys)
 
 
+def test_on_a_space_continue_backs_up_with_a_typed_token_alone(page, start, monkeypatch):
+    monkeypatch.setenv("SPACE_ID", "ada/space")
+    given = []
+    monkeypatch.setattr(jobs, "resume_training", lambda run, secrets: given.append(secrets))
+    run = write_run(page.store, RunSettings().replacing("training", backup="ada/run-1"), "stopped")
+    assert "needs a token of yours" in start.resume(run.id, "", "")[start.run.problems]
+    assert given == []
+    assert start.resume(run.id, "", "hf_mine")[start.run.problems] == ""
+    assert given == [{"HF_TOKEN": "hf_mine"}]
+
+
 def test_on_a_space_a_backup_goes_by_a_typed_token_alone(monkeypatch):
     settings = RunSettings().replacing("training", backup="ada/run-1")
     require_own_token(settings, {})

@@ -12,6 +12,7 @@ from medcot.data.uploads import FOLDER
 from medcot.errors import BadInput, Problem
 from medcot.runs.job_dir import ALIVE
 from medcot.runs.pace import Size
+from medcot.runs.run import Run
 from medcot.settings import DATA_SUFFIXES, PACKED, STARTER, DataSettings, RunSettings, recipes
 from medcot.settings.recipes import changed_settings, compose
 from medcot.ui import components as c
@@ -246,8 +247,13 @@ class Start:
 
     def resume(self, run_id: object, *typed: object) -> Updates:
         """Continue the open run with the typed keys, whose fields are emptied once they are handed on."""
-        done = self.run.act(run_id, partial(jobs.resume_training, secrets=secrets(typed)))
+        done = self.run.act(run_id, partial(go_on, keys=secrets(typed)))
         return done if done[self.run.problems] else done | dict.fromkeys(self.keys, "")
+
+
+def go_on(run: Run, keys: Mapping[str, str]) -> None:
+    require_own_token(run.settings(), keys)
+    jobs.resume_training(run, secrets=keys)
 
 
 def require_own_token(settings: RunSettings, typed: Mapping[str, str]) -> None:
