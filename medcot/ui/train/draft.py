@@ -10,11 +10,12 @@ from typing import Literal, get_args, get_origin
 import gradio as gr
 
 from medcot.settings.recipes import RECIPES
+from medcot.settings.sources import MOST_LINE
 from medcot.ui.form import FIELDS, RECIPE, Form
 from medcot.ui.guard import visitor_may
 from medcot.ui.page import QUIET, UNCHANGED, Page, Updates
 
-MOST = 2000  # characters of a field; what is longer was not typed here
+MOST = MOST_LINE  # characters of a field, no field takes more; what is longer was not typed here
 READ = "() => { try { return localStorage.getItem('medcot-form') || ''; } catch { return ''; } }"
 KEEP = """(...values) => {
   const form = Object.fromEntries(%s.map((path, i) => [path, values[i]]));
