@@ -197,9 +197,6 @@ def is_full_disk(error: BaseException) -> bool:
     return any(f"(os error {number})" in str(error) for number in (errno.ENOSPC, errno.EDQUOT))
 
 
-FULL_BYTES = 2**20
-
-
 def write_atomically(path: Path, text: str) -> None:
     """Replace a file: readers see the old text or the new one, whole, also after a power cut."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
@@ -273,6 +270,8 @@ def problems(count: int, where: str) -> list[Problem]:
     found = []
     if count % hosts():
         found.append(Problem(where, f"{count} processes cannot be shared evenly by {hosts()} hosts ({HOSTS})."))
+    if here(count) == 1:  # always fits, the page asks often, and to count the GPUs starts nvidia-smi
+        return found
     listed = os.environ.get("CUDA_VISIBLE_DEVICES")
     there = len(gpus()) if listed is None else min(len(gpus()), len(listed.split(",")))
     if there and here(count) > there:

@@ -51,6 +51,19 @@ def test_a_driver_that_does_not_answer_is_no_gpu(smi):
     assert machine.gpus() == ()
 
 
+def test_each_process_needs_a_gpu_where_there_are_gpus_and_one_process_always_has_its_own(smi, monkeypatch):
+    smi("NVIDIA H200, 143771, 143000")
+    (told,) = machine.problems(2, "training.processes")
+    assert "2 in all, and there are 1" in str(told)
+    assert machine.problems(1, "training.processes") == []
+    monkeypatch.setenv(machine.HOSTS, "2")
+    assert machine.problems(2, "training.processes") == []
+    (told,) = machine.problems(3, "training.processes")
+    assert "cannot be shared evenly" in str(told)
+    smi("", code=9)
+    assert machine.problems(4, "training.processes") == []
+
+
 @pytest.mark.parametrize("hidden", ["", "-1"])
 def test_hidden_gpus_are_none(smi, monkeypatch, hidden):
     smi("NVIDIA H200, 143771, 143000")

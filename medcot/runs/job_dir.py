@@ -13,7 +13,7 @@ import psutil
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from medcot.errors import BadInput, Failure, Problem
-from medcot.machine import FULL_BYTES, write_atomically
+from medcot.machine import write_atomically
 from medcot.runs import liveness
 from medcot.runs.events import EVENT, AnyEvent, E, Started, lines_with
 
@@ -22,6 +22,7 @@ State = Literal["queued", "running", "stopping", "stopped", "finished", "failed"
 ALIVE: tuple[State, ...] = ("queued", "running", "stopping")
 WORKER_MODULE = "medcot.engine.worker"
 STARTING_SECONDS = 5.0
+FULL_BYTES = 2**20  # a disk with less free is full
 ENDING_SECONDS = 10.0  # between a worker's last word and the end of its process
 STATUS, EVENTS = "status.json", "events.jsonl"
 ASKED = ".stop-asked"  # the pid of the worker that was asked to end at its next step

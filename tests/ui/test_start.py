@@ -4,8 +4,9 @@ import gradio as gr
 import pytest
 
 from medcot.errors import BadInput, Problem
+from medcot.machine import has_cuda
 from medcot.settings import RunSettings
-from medcot.ui.train.cards import Clock
+from medcot.ui.train.cards import CARDS, Clock
 from medcot.ui.train.open_run import OpenRun, Parts
 from medcot.ui.train.start import Start, require_own_token
 from medcot.workers import jobs
@@ -75,3 +76,12 @@ def test_the_page_reads_and_fetches_no_further_data_to_say_how_long_it_takes(sta
     assert start.retimed(*values)["value"] == start.clock.words()
     told = start.described(values, (), *values)
     assert more.split()[0].rstrip(";") in told[start.command], "the form is one that a run could be started from"
+
+
+def test_neither_the_cards_nor_a_changed_form_count_the_gpus_anew(page, start, monkeypatch):
+    has_cuda()  # asked once for all
+    monkeypatch.setattr("medcot.machine.gpus", lambda: pytest.fail("nvidia-smi is started"))
+    write_run(page.store, RunSettings(), "finished")
+    assert len(start.clock.cards()) == len(CARDS)
+    values = [field.value for field in start.form.components]
+    assert start.described(values, (), *values)[start.notes] == ""
