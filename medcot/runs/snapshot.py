@@ -47,9 +47,13 @@ class Listed:
         yield from self.exports
 
     @property
+    def shown(self) -> tuple[JobDir, Status]:
+        """The job whose state and time are the run's: its newest evaluation if it was not trained here."""
+        return self.evaluations[0] if self.adapter and self.evaluations else (self.run, self.status)
+
+    @property
     def shown_status(self) -> Status:
-        """The training's, or the newest evaluation's if it was not trained here."""
-        return self.evaluations[0][1] if self.adapter and self.evaluations else self.status
+        return self.shown[1]
 
 
 @dataclass(frozen=True)

@@ -76,8 +76,11 @@ class Seen:
     warnings: list[str] = field(default_factory=list)
     finished: Finished | None = None
     kept: Kept | None = None  # the step whose adapter it is, where the validation loss chose
+    worked: float = 0.0  # seconds of all its workers, by their events
+    _newest: float | None = None  # when this worker wrote its newest event
 
     def fold(self, event: AnyEvent) -> None:
+        self._work(event)
         if isinstance(event, Step):
             if self.steps.newest and event.step <= self.steps.newest.step:
                 self._go_back(event.step)
@@ -104,6 +107,13 @@ class Seen:
             self.kept = event
         elif isinstance(event, Finished):
             self.finished = event
+
+    def _work(self, event: AnyEvent) -> None:
+        """Count the time since the worker's event before; what lies between two workers counts for nothing."""
+        if isinstance(event, Started):
+            self._newest = event.time
+        elif self._newest is not None:
+            self.worked, self._newest = self.worked + event.time - self._newest, event.time
 
     def _go_back(self, step: int) -> None:
         """Forget what a continued run is about to report again."""

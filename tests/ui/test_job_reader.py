@@ -38,6 +38,13 @@ def test_a_continued_run_tells_again_what_came_after_its_checkpoint(runs_dir):
     assert seen.warnings == ["new"]
 
 
+def test_the_time_that_workers_worked_is_the_same_here_and_in_the_job_itself(runs_dir):
+    times = [(Warned, 50), (Started, 100), (Warned, 130), (Warned, 160), (Started, 1000), (Started, 900), (Warned, 905)]
+    more = {Started: {"job": "train"}, Warned: {"message": "x"}}
+    run = write_run(RunStore(runs_dir), RunSettings(), "stopped", [kind(time=t, **more[kind]) for kind, t in times])
+    assert Reader(RunStore(runs_dir)).seen(run).worked == run.worked_seconds() == 60 + 5
+
+
 def test_what_a_browser_sends_is_never_a_path(runs_dir):
     store = RunStore(runs_dir)
     write_run(store, RunSettings(), "finished", adapter=True)

@@ -1,8 +1,10 @@
 """The list of runs at the side, and the comparison of those that are ticked."""
 
+import re
+
 import pytest
 
-from medcot.runs.events import Finished, Progress, Started, Validation
+from medcot.runs.events import Finished, Progress, Started, Stopped, Validation
 from medcot.runs.ids import name_of, title_of
 from medcot.runs.job_dir import JobDir
 from medcot.runs.run import ORIGIN
@@ -113,6 +115,32 @@ def test_what_is_ticked_is_compared_and_no_more_than_the_curves_can_tell_apart(p
     assert both[compared.shown].count("<polyline") == 4
     chosen = "/".join(run.id for run in runs)
     assert compared.look(chosen, "")[compared.shown].count("<polyline") == MOST
+
+
+def test_the_time_of_what_did_not_finish_is_what_its_workers_worked(page, compared):
+    """Not the time between its first start and its last change of state, in which it may have lain for days."""
+    told = [Started(time=100, job="train"), Validation(time=160, step=0, loss=3), Stopped(time=175)]
+    told += [Started(time=90_000, job="train"), Stopped(time=90_030)]
+    stopped, waiting = (write_run(page.store, RunSettings(), state, told) for state in ("stopped", "failed"))
+    (waiting.path / "events.jsonl").unlink()
+    adopted = write_run(page.store, RunSettings(), "finished")
+    (adopted.path / ORIGIN).write_text('{"adapter": "ada/tuned"}')
+    evaluation = adopted.new_evaluation()
+    for event in (Started(time=100, job="evaluate"), Progress(time=161, stage="Answering")):
+        evaluation.append(event)
+    evaluation.write_status("stopped", job="evaluate")
+    shown = compared.look("/".join(run.id for run in (stopped, waiting, adopted)), "")[compared.shown]
+    assert times(shown) == ["1:45", "–", "1:01"]
+    evaluation.append(Finished(time=200, seconds=125))
+    evaluation.write_status("finished")
+    shown = compared.look(f"{stopped.id}/{adopted.id}", "")[compared.shown]
+    assert times(shown) == ["1:45", "2:05"]
+
+
+def times(shown: str) -> list[str]:
+    """The cells of the comparison's row Time."""
+    (row,) = (row for row in shown.split("<tr>") if ">Time<" in row)
+    return re.findall(r"<td[^>]*>([^<]*)</td>", row)
 
 
 def test_what_a_browser_sends_as_ticked_is_looked_up_and_never_a_path(page, compared):

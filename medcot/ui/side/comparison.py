@@ -7,7 +7,7 @@ import gradio as gr
 
 from medcot.evaluation.drawing import signed
 from medcot.evaluation.summary import Summary
-from medcot.runs.job_dir import ALIVE
+from medcot.runs.job_dir import ALIVE, JobDir
 from medcot.runs.run import duration, size
 from medcot.runs.snapshot import Listed
 from medcot.settings.build import differences
@@ -87,7 +87,7 @@ class Comparison:
 
     def _told(self, listed: Listed) -> Iterator[tuple[str, str]]:
         """(name, value) of what is known of a run."""
-        run, status, settings = listed.run, listed.shown_status, self.page.reader.settings(listed.run)
+        run, (job, status), settings = listed.run, listed.shown, self.page.reader.settings(listed.run)
         seen = self.page.reader.seen(run)
         yield "State", status.state.capitalize()
         began = datetime.fromtimestamp(status.started).astimezone()
@@ -98,11 +98,16 @@ class Comparison:
             yield "Train loss", f"{step.loss:.3f}"
         if validation := seen.validations.newest:
             yield "Validation loss", f"{validation.loss:.3f}"
-        seconds = seen.finished.seconds if seen.finished else status.updated - status.started
-        yield "Time", NOTHING if status.state in ALIVE else duration(seconds)
+        yield "Time", NOTHING if status.state in ALIVE else self._worked(job)
         yield "Size", size(run.size_bytes())
         if summary := run.latest_summary():
             yield from measured(summary)
+
+    def _worked(self, job: JobDir) -> str:
+        """How long a job took, or was worked on before it ended otherwise."""
+        seen = self.page.reader.seen(job)
+        seconds = seen.finished.seconds if seen.finished else seen.worked
+        return duration(seconds) if seconds > 0 else NOTHING
 
     def _differences(self, runs: Sequence[Listed]) -> str:
         settings = [found for run in runs if (found := self.page.reader.settings(run.run))]
