@@ -54,6 +54,7 @@ def evaluated(page: Page) -> None:
 
 def asked(page: Page) -> None:
     """Ask the first sample question, and wait until both have answered."""
+    page.locator("#chat-head h2").wait_for()  # the page knows its run
     page.locator(".mc-sample").first.click()
     page.locator("#ask").click()
     for side in ("left", "right"):
