@@ -25,12 +25,14 @@ RESTING_SECONDS = 0.12  # and so long once there was none for AWAKE_SECONDS
 AWAKE_SECONDS = 10.0
 PAGES = ("/", "/config")
 PAGES_AT_ONCE = 2  # that are built
+KNOWN_EVENTS = 100  # of which Gradio remembers when each was sent and by whom; 10,000 by itself
 PROGRESS_SECONDS = 1.0  # no event here reports progress to Gradio
 
 
 def be_thrifty(demo: gr.Blocks) -> None:
     """Let answers cost what they change, a hidden progress nothing, and an idle queue next to nothing."""
     demo._queue.__class__, demo._queue.progress_update_sleep_when_free = RestingQueue, PROGRESS_SECONDS
+    demo._queue.ANALYTICS_MAX_EVENTS = KNOWN_EVENTS
     for event in demo.fns.values():
         if event.show_progress == "hidden":
             event.show_progress_on = []

@@ -8,7 +8,7 @@ import pytest
 
 from medcot.runs.store import RunStore
 from medcot.settings import RunSettings
-from medcot.ui import build_app, sessions
+from medcot.ui import build_app, sessions, thrift
 from medcot.ui.gate import ROUTES, names_of
 from medcot.ui.serve import Served
 from medcot.ui.sessions import when_closed
@@ -229,6 +229,7 @@ def test_of_closed_pages_nothing_stays_in_the_queue_or_in_what_the_page_keeps(se
     monkeypatch.setattr(sessions, "UNSENT_STAYS", 0.2)
     run, queue = write_run(RunStore(state / "runs"), RunSettings(), "finished", adapter=True), app._queue
     kept = (queue.pending_messages_per_session, queue.pending_event_ids_session, app.state_holder.session_data)
+    queue.event_analytics |= {f"earlier-{number}": {} for number in range(10 * thrift.KNOWN_EVENTS)}
     for number in range(3):
         session = f"visitor-{number}"
         with httpx.stream("GET", f"{served.url}/gradio_api/heartbeat/{session}", trust_env=False, timeout=60) as beat:
@@ -238,6 +239,7 @@ def test_of_closed_pages_nothing_stays_in_the_queue_or_in_what_the_page_keeps(se
             assert all(session in each for each in kept)
     wait_until(lambda: not any(str(key).startswith("visitor-") for each in kept for key in each))
     assert not [event for event in queue.event_ids_to_events.values() if event.session_hash.startswith("visitor-")]
+    assert len(queue.event_analytics) <= thrift.KNOWN_EVENTS
 
 
 def test_who_sends_events_without_a_heartbeat_is_not_kept_without_end(served, app):
