@@ -98,11 +98,6 @@ class Viewer(Visitor):
 
     def __init__(self, url: str, run: str):
         super().__init__(url, run, 1)
-        config = self._http.get("/config").json()
-        self._look = next(d for d in config["dependencies"] if self._is(d, "look", "click"))
-        self._known: list[Any] = [
-            run if self._names[part] == "run" else self._values[part] for part in self._look["inputs"]
-        ]
         self._seen, self._told, self._closed = "", "", False
         threading.Thread(target=self._watch, daemon=True).start()
 
@@ -112,9 +107,7 @@ class Viewer(Visitor):
             try:
                 version = self._http.get("/changes", params={"seen": self._seen}).text
                 if version != self._seen:
-                    body = {"data": self._known, "fn_index": self._look["id"], "session_hash": self.session}
-                    answer = self._http.post("/gradio_api/run/predict", json=body)
-                    self._told, self._seen = answer.text, version
+                    self._told, self._seen = self._look(), version
             except httpx.HTTPError:
                 return
             time.sleep(max(0.0, 1 - (time.monotonic() - began)))

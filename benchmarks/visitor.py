@@ -54,9 +54,14 @@ class Visitor:
         self._alive.start()
         self._open.wait(30)
         # A look at the run makes it the model that can be asked; what is not in its list cannot be chosen.
-        look = next(d for d in config["dependencies"] if self._is(d, "look", "click"))
-        shown = [run if self._names[part] == "run" else self._values[part] for part in look["inputs"]]
-        self._http.post("/gradio_api/run/predict", json=self._body(look, shown)).raise_for_status()
+        self._looks = next(d for d in config["dependencies"] if self._is(d, "look", "click"))
+        self._shown = [run if self._names[part] == "run" else self._values[part] for part in self._looks["inputs"]]
+        self._look()
+
+    def _look(self) -> str:
+        """What has changed of what the page shows."""
+        answer = self._http.post("/gradio_api/run/predict", json=self._body(self._looks, self._shown))
+        return answer.raise_for_status().text
 
     def _join(self, dependency: dict[str, Any], data: list[Any]) -> None:
         self._http.post("/gradio_api/queue/join", json=self._body(dependency, data)).raise_for_status()

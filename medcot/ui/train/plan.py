@@ -27,7 +27,7 @@ from medcot.workers.protocol import Loading, PlanRequest, Result, TokensRequest
 from medcot.workers.reading import Preview
 
 UNPLANNED, REFUSED = c.empty("plan"), c.empty("plan-refused")
-LOOKED = c.from_file("train/begun.js", result="plan-stage")
+LOOKED = c.from_file("train/result.js", result="plan-stage")
 PLANNER_SECONDS = 120.0  # a second look soon after the first need not load the libraries again
 
 

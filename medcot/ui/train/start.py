@@ -29,7 +29,8 @@ SAVE = c.from_file("download.js", name="medcot-run.toml", kind="application/toml
 # The button takes no second click while the first is under way; then its result is brought into view.
 BEGIN = "(...values) => { document.getElementById('start').dataset.busy = 'Starting'; return values; }"
 GOTO = c.from_file("train/goto.js")
-BEGUN = c.from_file("train/begun.js", result="live")
+BEGUN = "() => { delete document.getElementById('start').dataset.busy; }"
+STARTED = c.from_file("train/result.js", result="live")
 TEXTS: dict[str, str] = c.TEXTS["start"]
 HUB = "llama-3.2-3b-medical-cot"  # the recipe whose Hub data is offered
 WHICH_DATA = ("source", "config", "revision")
@@ -119,7 +120,9 @@ class Start:
         saved.then(None, self.toml, None, js=SAVE)
         load.upload(self.from_toml, load, [self.problems, *shown], **QUIET)
         begun = [self.started, self.problems, *shown, *self.keys, parts.tabs, *run.outputs]
-        self.begin.click(self.start, [self.started, *self.keys, *fields], begun, js=BEGIN, **QUIET).then(None, js=BEGUN)
+        given = [self.started, *self.keys, *fields]
+        started = self.begin.click(self.start, given, begun, js=BEGIN, **QUIET)
+        started.then(None, js=BEGUN).then(None, js=STARTED)
         run.resume.click(self.resume, [self.page.run, *self.keys], [run.problems, *self.keys, *run.outputs], **QUIET)
 
     # ---- how long it takes
@@ -252,6 +255,7 @@ class Start:
 
 
 def go_on(run: Run, keys: Mapping[str, str]) -> None:
+    """Continue a run with the typed keys. Raises BadInput."""
     require_own_token(run.settings(), keys)
     jobs.resume_training(run, secrets=keys)
 
