@@ -166,12 +166,33 @@ def _as_listed(address: str, port: int) -> str:
 
 
 def spawn(module: str, *arguments: str, **options: Any) -> "subprocess.Popen[Any]":
-    """Start `python -m module` as a child process; `options` are Popen's. All children of medcot start here."""
+    """Start `python -m module` as a child process; `options` are Popen's. All children of medcot start here.
+
+    Raises BadInput if this machine can start none.
+    """
     no_core_dumps()
-    child = subprocess.Popen([sys.executable, "-m", module, *arguments], **options)
+    try:
+        child = subprocess.Popen([sys.executable, "-m", module, *arguments], **options)
+    except OSError as error:
+        raise _exhausted(error.strerror or str(error)) from None
     # Reaps it when it ends, whoever started it: what is not waited for stays as a zombie of this process.
-    threading.Thread(target=child.wait, daemon=True).start()
+    attend(child, subprocess.Popen.wait)
     return child
+
+
+def attend(child: "subprocess.Popen[Any]", *tasks: Callable[["subprocess.Popen[Any]"], object]) -> None:
+    """Start a thread over a child for each task. Raises BadInput, and ends the child, where no thread is left."""
+    try:
+        for task in tasks:
+            threading.Thread(target=task, args=(child,), daemon=True).start()
+    except RuntimeError as error:
+        child.kill()
+        raise _exhausted(str(error)) from None
+
+
+def _exhausted(reason: str) -> BadInput:
+    what = f"No further process can be started on this machine: {reason}."
+    return BadInput.of("", what, "End other programs, or try again later.")
 
 
 def escape_unknown_letters() -> None:

@@ -99,25 +99,33 @@ class Served:
             "timeout_graceful_shutdown": GRACE_SECONDS,
         }
         self._server = Server(uvicorn.Config(web, log_level="warning", **STANDARD, **limits))
-        self._thread = threading.Thread(target=self._server.run, args=([self._socket],), daemon=True)
-        self._thread.start()
+        # Joining the thread would not do: where Ctrl-C interrupts that, Python 3.11 takes a thread that runs for ended.
+        # (https://github.com/python/cpython/issues/90882)
+        self._ended = threading.Event()
+        threading.Thread(target=self._serve, daemon=True).start()
         deadline = time.monotonic() + STARTING_SECONDS
         while not self._server.started:
-            if not self._thread.is_alive() or time.monotonic() > deadline:
+            if self._ended.is_set() or time.monotonic() > deadline:
                 raise OSError("the server did not start")
             time.sleep(0.01)
 
+    def _serve(self) -> None:
+        try:
+            self._server.run([self._socket])
+        finally:
+            self._ended.set()
+
     def wait(self) -> None:
         """Wait until the server ends, or Ctrl-C raises KeyboardInterrupt."""
-        while self._thread.is_alive():
-            self._thread.join(0.5)
+        while not self._ended.wait(0.5):
+            pass
 
     def close(self) -> None:
         """End the page, and remove what was uploaded to it."""
         self._gradio.stop_event.set()  # ends the streams that open pages listen to
         self._server.should_exit = True
-        self._thread.join(ENDING_SECONDS)
-        self._socket.close()
+        if self._ended.wait(ENDING_SECONDS):
+            self._socket.close()  # under a server that still uses it, it would end that in a traceback
         # An open page keeps gradio from doing so; an upload that ends just now would change the sets meanwhile.
         self._app.temp_file_sets = [set(files) for files in self._app.temp_file_sets]
         delete_files_created_by_app(self._app, None)

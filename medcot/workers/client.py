@@ -162,8 +162,7 @@ class ServiceClient:
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": printed, "encoding": "utf-8"}
         environment = child_environment(self._secrets)
         self._child = machine.spawn(SERVICE_MODULE, *self._arguments, **pipes, env=environment)
-        for task in (self._read, self._watch):
-            threading.Thread(target=task, args=(self._child,), daemon=True).start()
+        machine.attend(self._child, self._read, self._watch)
 
     def _write(self, message: m.Request) -> None:
         assert self._child is not None

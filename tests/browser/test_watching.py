@@ -44,11 +44,13 @@ def test_a_page_at_rest_asks_once_in_ten_seconds_and_sees_a_change_of_another_pr
     page.add_init_script(COUNTED)
     page.reload()
     at_rest(page)
+    drawn = [page.evaluate(FRAMES)]
+    while drawn[-1] and len(drawn) < 5:  # on a busy machine the last of what has come may still be drawn
+        drawn.append(page.evaluate(FRAMES))
+    assert drawn[-1] == 0, f"something is drawn again and again: frames in three seconds each: {drawn}"
     asked = []
     page.on("request", lambda request: asked.append(request.url.rpartition("/")[2].partition("?")[0]))
-    drawn = page.evaluate(FRAMES)
-    page.wait_for_timeout(8_000)
-    assert drawn == 0, "something is drawn anew in each frame"
+    page.wait_for_timeout(11_000)
     assert set(asked) == {"changes"}
     assert len(asked) <= 2
     run.describe(name="Named elsewhere")

@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -173,3 +174,15 @@ def test_an_upload_that_ends_while_the_page_ends_does_not_end_it_in_a_traceback(
     monkeypatch.setattr("gradio.route_utils.os.remove", remove)
     served.close()
     assert not any(file.exists() for file in files)
+
+
+def test_after_ctrl_c_the_page_is_not_closed_under_a_server_that_still_ends(runs_dir, monkeypatch):
+    fallen, served = [], Served(ui.build_app(runs_dir, FakeClient()))
+    monkeypatch.setattr(threading, "excepthook", fallen.append)
+    main = threading.get_ident()
+    threading.Timer(0.3, signal.pthread_kill, (main, signal.SIGINT)).start()
+    with pytest.raises(KeyboardInterrupt):
+        served.wait()
+    served.close()
+    time.sleep(2 * serve.END_SECONDS)
+    assert fallen == [], "a traceback on the terminal"

@@ -1,13 +1,14 @@
 """The client of the service worker, without a worker or with one that hangs."""
 
 import errno
+import subprocess
 import threading
 import time
 from pathlib import Path
 
 import pytest
 
-from medcot import machine
+from medcot.errors import BadInput
 from medcot.workers import client as of_worker
 from medcot.workers import protocol as m
 from medcot.workers.client import ServiceClient
@@ -141,15 +142,30 @@ def test_a_worker_that_nobody_asks_anything_may_be_silent(hanging):
 
 
 @pytest.mark.real_spawn
-def test_a_request_for_which_no_worker_could_be_started_ends_no_later_worker(hanging, monkeypatch):
-    def refused(*_, **__):
-        raise OSError(errno.EAGAIN, "no process is left")
+@pytest.mark.parametrize("missing", ["process", "reaper", "reader", "watcher"])
+def test_where_no_worker_can_be_started_it_is_said_and_a_later_request_starts_one(hanging, monkeypatch, missing):
+    asked, started = hanging("idle", READING=(0.0, 1.0)), []
+    begin, make = threading.Thread.start, subprocess.Popen.__init__
 
-    asked = hanging("idle", READING=(0.0, 1.0))
+    def made(process, *arguments, **options):
+        if missing == "process":
+            raise OSError(errno.EAGAIN, "Resource temporarily unavailable")
+        started.append(process)
+        make(process, *arguments, **options)
+
+    def begun(thread):
+        if thread._target.__name__ == {"reaper": "wait", "reader": "_read", "watcher": "_watch"}.get(missing):
+            raise RuntimeError("can't start new thread")
+        begin(thread)
+
     with monkeypatch.context() as full:
-        full.setattr(machine, "spawn", refused)
-        with pytest.raises(OSError, match="no process is left"):
+        full.setattr(subprocess.Popen, "__init__", made)
+        full.setattr(threading.Thread, "start", begun)
+        with pytest.raises(BadInput, match=r"^No further process can be started on this machine: .*try again later"):
             asked.call(m.AskRequest(question="Why?"))
+    for child in started:
+        assert child.wait(10), "nobody would read what it says"
+    assert len(started) == (missing != "process")
     first = asked.call(m.DeviceRequest())
     time.sleep(0.5)
     assert asked.call(m.DeviceRequest()).value == first.value, "the same worker"
