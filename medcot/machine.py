@@ -5,7 +5,6 @@ import errno
 import functools
 import hashlib
 import io
-import ipaddress
 import os
 import resource
 import secrets
@@ -139,30 +138,6 @@ def open_files(most: int = 65_536) -> int:
     with suppress(OSError, ValueError):  # macOS names a limit that it does not grant
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
     return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-
-
-def account_of(client: tuple[str, int], server: tuple[str, int]) -> int | None:
-    """The number of the account on this machine whose program made a connection; None where the system does not tell.
-
-    Linux lists each end of a connection with its account (proc(5), /proc/net/tcp). An end that is being closed is
-    listed without its own, so only an established one counts.
-    """
-    try:
-        wanted = [_as_listed(*client), _as_listed(*server)]
-        lines = [line.split() for name in ("tcp", "tcp6") for line in Path("/proc/net", name).read_text().splitlines()]
-    except (OSError, ValueError):
-        return None
-    return next((int(line[7]) for line in lines if line[1:4] == [*wanted, ESTABLISHED]), None)
-
-
-ESTABLISHED = "01"
-
-
-def _as_listed(address: str, port: int) -> str:
-    """An address as the kernel lists it: hexadecimal, each four bytes from the last to the first."""
-    packed = ipaddress.ip_address(address).packed
-    words = (packed[i : i + 4][::-1] for i in range(0, len(packed), 4))
-    return f"{b''.join(words).hex()}:{port:04x}".upper()
 
 
 def spawn(module: str, *arguments: str, **options: Any) -> "subprocess.Popen[Any]":

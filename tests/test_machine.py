@@ -137,29 +137,6 @@ def test_no_process_leaves_a_core_file_with_keys_in_it():
         assert child.communicate(timeout=60)[0].splitlines()[0] == "0"
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
-def test_whose_a_connection_is_is_told_while_it_stands(host):
-    import os
-    import socket
-
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family) as listening:
-        try:
-            listening.bind((host, 0))
-        except OSError:
-            pytest.skip(f"this machine has no {host}")
-        listening.listen()
-        server = listening.getsockname()[:2]
-        with socket.create_connection(server) as client:
-            accepted, address = listening.accept()
-            with accepted:
-                assert machine.account_of(address[:2], server) == os.getuid()
-                client.shutdown(socket.SHUT_WR)
-                assert machine.account_of(address[:2], server) is None, "an end that is closing is not its account's"
-    assert machine.account_of(address[:2], server) is None
-    assert machine.account_of(("not an address", 1), server) is None
-
-
 _HEAPS = """
 import threading, psutil
 from medcot import machine

@@ -4,6 +4,7 @@ Loopback alone proves nothing: every account of a shared machine reaches it.
 """
 
 import asyncio
+import ipaddress
 import logging
 import math
 import os
@@ -20,7 +21,6 @@ from starlette.requests import HTTPConnection
 from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from medcot import machine
 from medcot.errors import BadInput
 from medcot.ui.components import RESEARCH_ONLY, from_file
 from medcot.ui.guard import on_space
@@ -30,6 +30,7 @@ AUTH_FILE, TOKEN = "MEDCOT_AUTH_FILE", "MEDCOT_TOKEN"
 SHORTEST = 12  # characters of a password that others may try, and of a token
 Login = tuple[str, str] | None
 HANDED_ON = ("forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-real-ip")  # headers of proxies
+ESTABLISHED = "01"  # as the kernel writes it
 log = logging.getLogger(__name__)
 
 
@@ -122,7 +123,28 @@ def is_own_account(request: HTTPConnection) -> bool:
     is_handed_on = any(name in request.headers for name in HANDED_ON) or request.url.hostname not in LOOPBACK
     if is_handed_on or not client or not server:
         return False
-    return machine.account_of(tuple(client), tuple(server)) == os.getuid()
+    return account_of(tuple(client), tuple(server)) == os.getuid()
+
+
+def account_of(client: tuple[str, int], server: tuple[str, int]) -> int | None:
+    """The number of the account on this machine whose program made a connection; None where the system does not tell.
+
+    Linux lists each end of a connection with its account (proc(5), /proc/net/tcp). An end that is being closed is
+    listed without its own, so only an established one counts.
+    """
+    try:
+        wanted = [_as_listed(*client), _as_listed(*server)]
+        lines = [line.split() for name in ("tcp", "tcp6") for line in Path("/proc/net", name).read_text().splitlines()]
+    except (OSError, ValueError):
+        return None
+    return next((int(line[7]) for line in lines if line[1:4] == [*wanted, ESTABLISHED]), None)
+
+
+def _as_listed(address: str, port: int) -> str:
+    """An address as the kernel lists it: hexadecimal, each four bytes from the last to the first."""
+    packed = ipaddress.ip_address(address).packed
+    words = (packed[i : i + 4][::-1] for i in range(0, len(packed), 4))
+    return f"{b''.join(words).hex()}:{port:04x}".upper()
 
 
 class Attempts:

@@ -5,8 +5,7 @@ import os
 import pytest
 from playwright.sync_api import expect
 
-from medcot import machine
-from medcot.ui import build_app
+from medcot.ui import build_app, login
 from medcot.ui.serve import Served
 from tests.browser.conftest import PATIENCE
 from tests.fakes import FakeClient
@@ -57,7 +56,7 @@ TOKEN = "the-token-of-this-page"
 @pytest.fixture
 def with_token(runs_dir, monkeypatch):
     """A page whose visitors are other accounts of this machine."""
-    monkeypatch.setattr(machine, "account_of", lambda client, server: os.getuid() + 1)
+    monkeypatch.setattr(login, "account_of", lambda client, server: os.getuid() + 1)
     page = Served(build_app(runs_dir, FakeClient()), token=TOKEN)
     yield page
     page.close()

@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import socket
 import subprocess
 import threading
 
@@ -10,9 +11,8 @@ import httpx
 import pytest
 from gradio_client import Client
 
-from medcot import machine
 from medcot.errors import BadInput
-from medcot.ui import build_app
+from medcot.ui import build_app, login
 from medcot.ui.login import Attempts, credentials, token_for
 from medcot.ui.serve import Served
 from medcot.ui.sessions import when_closed
@@ -91,7 +91,7 @@ def guarded(tmp_path_factory):
 @pytest.fixture
 def strange(monkeypatch):
     """Every connection comes from another account of this machine."""
-    monkeypatch.setattr(machine, "account_of", lambda client, server: os.getuid() + 1)
+    monkeypatch.setattr(login, "account_of", lambda client, server: os.getuid() + 1)
 
 
 def client_of(page, **options):
@@ -169,7 +169,7 @@ def test_another_account_of_this_machine_needs_the_token(guarded):
 
 
 def test_where_the_system_does_not_tell_whose_a_connection_is_the_token_is_needed(guarded, monkeypatch):
-    monkeypatch.setattr(machine, "account_of", lambda client, server: None)
+    monkeypatch.setattr(login, "account_of", lambda client, server: None)
     with client_of(guarded) as client:
         assert client.get("/config").status_code == 401
 
@@ -311,3 +311,23 @@ def test_a_success_and_a_quiet_quarter_of_an_hour_forget(attempts, clock):
     clock.now += 10_000
     assert attempts.begin("a") == 0
     assert attempts.failures("a") == 1
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_whose_a_connection_is_is_told_while_it_stands(host):
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as listening:
+        try:
+            listening.bind((host, 0))
+        except OSError:
+            pytest.skip(f"this machine has no {host}")
+        listening.listen()
+        server = listening.getsockname()[:2]
+        with socket.create_connection(server) as client:
+            accepted, address = listening.accept()
+            with accepted:
+                assert login.account_of(address[:2], server) == os.getuid()
+                client.shutdown(socket.SHUT_WR)
+                assert login.account_of(address[:2], server) is None, "an end that is closing is not its account's"
+    assert login.account_of(address[:2], server) is None
+    assert login.account_of(("not an address", 1), server) is None
