@@ -34,6 +34,7 @@ from medcot.errors import BadInput, Problem, WorkerFailed
 from medcot.hub import CONTRACT, WEIGHTS
 from medcot.machine import is_full_disk, write_atomically
 from medcot.prompts.contract import PromptContract
+from medcot.prompts.pinned import pinned
 from medcot.runs.events import Progress, Report
 from medcot.runs.export import Exported
 from medcot.settings import ModelSettings
@@ -209,7 +210,7 @@ def write(model: Any, tokenizer: Any, adapter: Adapter, contract: PromptContract
     model.save_pretrained(draft, state_dict=rounded, safe_serialization=True)
     config = json.loads((draft / "config.json").read_text(encoding="utf-8"))
     write_atomically(draft / "config.json", json.dumps({**config, "dtype": dtype}, indent=2))
-    tokenizer.save_pretrained(draft)
+    pinned(tokenizer, contract).save_pretrained(draft)
     write_atomically(draft / CONTRACT, contract.model_dump_json(indent=1))
     write_atomically(draft / "README.md", card(adapter, contract, dtype))
     if llama := llama_licence(adapter.base):
@@ -232,5 +233,7 @@ def card(adapter: Adapter, contract: PromptContract, dtype: str) -> str:
     """README.md of the merged model."""
     questions, licence = len(starter.SAMPLE_QUESTIONS), base_licence(adapter.base)
     checked = {"questions": questions, "tokens": CHECKED_TOKENS, "agreement": f"{AGREEMENT:.0%}"}
+    ends = ", ".join(map(json.dumps, contract.rules.stops))
+    stops = f" Some answers go on after {ends}: tell the server to stop there." if ends else ""
     named = {"name": adapter.name, "base": adapter.base.id, "dtype": dtype, "style": contract.title, "licence": licence}
-    return CARD.substitute(checked, **named)
+    return CARD.substitute(checked, stops=stops, **named)

@@ -162,11 +162,16 @@ def _without_tags(tokenizer: Any, messages: Messages) -> tuple[ChatTemplate, str
 def _tails(tokenizer: Any, messages: Messages) -> Iterator[tuple[ChatTemplate, str]]:
     """What the template writes after a question: by itself, then with each of its switches off and on."""
     yield (plain := ChatTemplate(tokenizer)), _tail(plain, messages)
-    for name in dict.fromkeys(SWITCH.findall(str(tokenizer.chat_template))):
+    for name in dict.fromkeys(SWITCH.findall(template_of(tokenizer))):
         for value in (False, True):
             template = ChatTemplate(tokenizer, switches={name: value})
             with suppress(BadInput):  # a name that is no switch
                 yield template, _tail(template, messages)
+
+
+def template_of(tokenizer: Any) -> str:
+    """The chat template that conversations are rendered by; some tokenizers have others beside it, by name."""
+    return str(tokenizer.get_chat_template())
 
 
 def template_hash(template: object) -> str:

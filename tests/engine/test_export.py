@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 
+from medcot import prompts
 from medcot.adapters.open import Adapter, of_run
 from medcot.adapters.tensors import header
 from medcot.errors import BadInput, WorkerFailed
@@ -14,6 +15,7 @@ from medcot.settings.schema import LINEAR_LAYERS
 from medcot.workers.protocol import ExportRequest
 from tests import families
 from tests.conftest import tiny_raw, write_records
+from tests.engine.gguf.test_modelfile import LLAMA_3
 from tests.engine_tools import changed, train
 from tests.faults.tools import fill, mounted
 
@@ -287,6 +289,28 @@ def test_tied_weights_are_written_once(tiny_model, tmp_path):
     names = header(tmp_path / "draft" / "model.safetensors")
     assert "model.embed_tokens.weight" in names
     assert "lm_head.weight" not in names
+
+
+@pytest.mark.parametrize("prompt", [{"system": "Be brief."}, {"style": "plain"}], ids=["chat", "plain"])
+def test_whoever_serves_the_folder_asks_under_the_contract_without_being_told(tiny_model, tmp_path, prompt):
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from medcot.engine.export import write
+
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(tiny_model), AutoTokenizer.from_pretrained(tiny_model)
+    tokenizer.chat_template = {"default": LLAMA_3, "rag": "{{ messages[0]['content'] }}"}
+    settings = PromptSettings(**prompt)
+    contract = prompts.make_contract(settings, tokenizer)
+    wanted = prompts.prompt_text(tokenizer, contract, "What suggests gout?")
+    adapter = Adapter(name="x", path=tmp_path, base=ModelSettings(), prompt=settings)
+    write(model, tokenizer, adapter, contract, tmp_path / "draft", "float16")
+    served = AutoTokenizer.from_pretrained(tmp_path / "draft")
+    user = [{"role": "user", "content": "What suggests gout?"}]
+    assert served.apply_chat_template(user, tokenize=False, add_generation_prompt=True) == wanted
+    again = prompts.make_contract(settings, served)
+    assert prompts.prompt_text(served, again, "What suggests gout?") == wanted, "and a run that starts from it"
+    said = 'after "</response>": tell the server to stop there' in (tmp_path / "draft" / "README.md").read_text()
+    assert said == (contract.style == "plain")
 
 
 def test_a_model_that_says_something_else_is_not_kept(adapter, tmp_path, monkeypatch):

@@ -1,11 +1,9 @@
-"""The contract's prompt as templates: Jinja for the GGUF file, Go for Ollama's Modelfile.
+"""The contract's prompt as a template in Go's language, for Ollama's Modelfile.
 
-Whoever renders the file's own template has to know nothing: date, switches and system text stand in it. The Go template
-is put together from what the model's template writes around a question, an answer and a system text; it is taken only
+It is put together from what the model's template writes around a question, an answer and a system text, and taken only
 if it renders ten conversations as the model's own template does.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,29 +17,6 @@ Messages = list[dict[str, str]]
 SYSTEM, ASKED, ANSWERED = "medcot-system-text", "medcot-question-text", "medcot-answer-text"
 # Between triple quotes and outside of actions a Go template may hold anything else.
 UNSPEAKABLE = ('"""', "{{", "}}")
-
-
-def jinja(tokenizer: Any, contract: PromptContract) -> str:
-    """The chat template under the contract, with nothing left to be given to it."""
-    if contract.rules.text:
-        before, _, after = contract.rules.text.partition("{question}")
-        bos = tokenizer.bos_token or ""
-        return f"{bos}{before}{{{{ messages[-1]['content'] | trim }}}}{_literal(after)}"
-    pinned: dict[str, str | bool] = {"date_string": contract.date_string, **contract.switches}
-    head = "".join(f"{{%- set {name} = {_literal_of(value)} %}}" for name, value in pinned.items())
-    if contract.system:
-        first = f"[{{'role': 'system', 'content': {_literal_of(contract.system)}}}]"
-        head += f"{{%- if messages[0]['role'] != 'system' %}}{{%- set messages = {first} + messages %}}{{%- endif %}}"
-    return head + str(tokenizer.chat_template)
-
-
-def _literal_of(value: str | bool) -> str:
-    return str(value).lower() if isinstance(value, bool) else json.dumps(value, ensure_ascii=False)
-
-
-def _literal(text: str) -> str:
-    """Text behind an expression, where Jinja would take away a line's end that is the last."""
-    return f"{{{{ {json.dumps(text)} }}}}"
 
 
 @dataclass(frozen=True, slots=True)

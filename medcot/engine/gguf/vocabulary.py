@@ -14,7 +14,7 @@ import gguf
 from tokenizers import Tokenizer
 
 from medcot.errors import BadInput
-from medcot.prompts.contract import PromptContract
+from medcot.prompts.contract import PromptContract, prompt_text
 
 KIND = gguf.TokenType
 ENDS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
@@ -197,9 +197,18 @@ def own_name(name: str, tokenizer: Any) -> str:
 
 
 def adds_bos(tokenizer: Any, contract: PromptContract) -> bool:
-    """Whether text begins with the beginning's token without its being written there."""
+    """Whether llama.cpp and Ollama are to begin a text with the beginning's token.
+
+    The prompt has to begin with it, which is up to the chat template, whatever the tokenizer does with other texts.
+    llama.cpp takes away the one that the template wrote.
+    """
     if contract.rules.text:
         return tokenizer.bos_token_id is not None
+    return begins_text(tokenizer) and prompt_text(tokenizer, contract, "a").startswith(tokenizer.bos_token)
+
+
+def begins_text(tokenizer: Any) -> bool:
+    """Whether the tokenizer puts the beginning's token before any text."""
     ids = tokenizer("a")["input_ids"]
     return bool(ids) and ids[0] == tokenizer.bos_token_id is not None
 

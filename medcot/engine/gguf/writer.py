@@ -11,10 +11,10 @@ import gguf
 import numpy as np
 
 from medcot.engine.gguf.family import Family, describe, family_of
-from medcot.engine.gguf.template import jinja
 from medcot.engine.gguf.tensors import TYPE, Stored, rope_tensors, stored
 from medcot.engine.gguf.vocabulary import Vocabulary, add_special, own_name, vocabulary
 from medcot.prompts.contract import PromptContract
+from medcot.prompts.pinned import pinned_template
 
 CONTRACT_KEY = "medcot.prompt_contract"
 FILE_TYPES = gguf.LlamaFileType
@@ -61,7 +61,7 @@ class Source:
             describe(writer, self.config, self.family)
             self.words.add_to(writer)
             add_special(writer, self.tokenizer, self.contract)
-            writer.add_chat_template(jinja(self.tokenizer, self.contract))
+            writer.add_chat_template(pinned_template(self.tokenizer, self.contract))
             writer.add_string(CONTRACT_KEY, self.contract.model_dump_json())
             write_tensors(writer, tensors, rope_tensors(self.config, self.family), told)
 

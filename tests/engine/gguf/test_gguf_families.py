@@ -346,3 +346,26 @@ def test_words_that_are_taken_whole_do_not_matter_where_merging_makes_them_too(t
     made["model"]["vocab"]["zqzqzq"] = 1500
     with pytest.raises(BadInput, match="splits text in a way that has no name there"):
         source(folder, tokenizer=wrapped(Tokenizer.from_str(json.dumps(made))))
+
+
+def test_a_text_begins_with_the_beginnings_token_where_the_contracts_prompt_does(tmp_path):
+    """Some tokenizers put one before every text, and their chat template writes none (TinyLlama's kind)."""
+    from tokenizers.processors import TemplateProcessing
+
+    from medcot.engine.gguf.llama import LlamaServer
+    from medcot.prompts.contract import encode_prompt
+
+    beginning, question, found = "<|endoftext|>", "What suggests gout?", {}
+    folder = built("llama", tmp_path / "model")
+    for written in ("", "{{ bos_token }}", "{{- strftime_now('%d.%m.%Y') }}"):
+        tokenizer = tiny.build_tokenizer()
+        tokenizer.bos_token, tokenizer.chat_template = beginning, written + tiny.CHAT_TEMPLATE
+        before = TemplateProcessing(single=f"{beginning} $A", special_tokens=[(beginning, 0)])
+        tokenizer.backend_tokenizer.post_processor = before
+        made = source(folder, tokenizer=tokenizer)
+        made.write(tmp_path / "file.gguf", "q8_0")
+        with LlamaServer(tmp_path / "file.gguf", context=256, slots=1) as server:
+            ids = server.asked_as(question, made.contract)
+        assert ids == encode_prompt(tokenizer, made.contract, question), written
+        found[written] = ids.count(0)
+    assert list(found.values()) == [0, 1, 0]

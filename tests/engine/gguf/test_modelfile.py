@@ -10,7 +10,7 @@ import pytest
 
 from medcot import prompts
 from medcot.engine.gguf.readme import About, commands, modelfile, readme
-from medcot.engine.gguf.template import conversations, go_template, jinja, stops
+from medcot.engine.gguf.template import conversations, go_template, stops
 from medcot.errors import BadInput
 from medcot.prompts.chat_template import ChatTemplate
 from medcot.settings import PromptSettings
@@ -139,29 +139,9 @@ def test_a_template_with_another_rule_is_refused():
         go_template(tokenizer, contract)
 
 
-def test_the_template_in_the_file_needs_nothing_to_be_told():
-    """Date, switches and system text stand in it; rendered plainly it is the contract's prompt."""
-    from transformers import AutoTokenizer  # noqa: F401  # as it renders
-
-    tokenizer, contract = of(QWEN_3, system='Say "please".\nBe brief.')
-    assert contract.opened
-    wanted = prompts.prompt_text(tokenizer, contract, "What suggests gout?")
-    user = [{"role": "user", "content": "What suggests gout?"}]
-    tokenizer.chat_template = jinja(tokenizer, contract)
-    assert tokenizer.apply_chat_template(user, tokenize=False, add_generation_prompt=True) == wanted
-    tokenizer, contract = of(LLAMA_3)
-    wanted = prompts.prompt_text(tokenizer, contract, "What suggests gout?")
-    tokenizer.chat_template = jinja(tokenizer, contract)
-    assert tokenizer.apply_chat_template(user, tokenize=False, add_generation_prompt=True) == wanted
-    assert "26 Jul 2024" in wanted
-
-
 def test_the_plain_contract_too():
     tokenizer, contract = of(tiny.CHAT_TEMPLATE, style="plain")
     wanted = prompts.prompt_text(tokenizer, contract, "What suggests gout?")
-    tokenizer.chat_template = jinja(tokenizer, contract)
-    user = [{"role": "user", "content": "What suggests gout?"}]
-    assert tokenizer.apply_chat_template(user, tokenize=False) == wanted
     text = modelfile(tokenizer, contract, "a.gguf", 2048)
     assert 'PARAMETER stop "</response>"' in text
     assert f"{tokenizer.bos_token}" not in text.split('"""')[1]  # llama.cpp puts it there itself
