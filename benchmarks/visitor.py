@@ -105,7 +105,9 @@ class Visitor:
         try:
             self._join(self._ask, data)
             shown: list[Any] = []
+            kinds: list[str] = []
             for message in self._messages():
+                kinds.append(message["msg"])
                 output = message.get("output") or {}
                 if message["msg"] == "process_completed" and not message.get("success", True):
                     asked.error = str(output.get("error") or "refused")
@@ -115,6 +117,8 @@ class Visitor:
                 if time.monotonic() - asked.began > patience:
                     asked.left = True
                     break
+            if not (shown or asked.error or asked.left):
+                asked.error = f"nothing came but {kinds}"
         except (httpx.HTTPError, ValueError) as error:
             asked.error = f"{type(error).__name__}: {error}"
         asked.ended = time.monotonic()
