@@ -60,7 +60,7 @@ def evaluate(run: Run, job: Evaluation, order: EvaluationOrder, backend: PeftBac
     notes = measure.check(lambda arm, text: prompts.prompt_text(tokenizer, contract, asked_as(arm, text)), main)
     notes += unknown_training(run, measure) if origin else also_chose(run, measure)
     notes += other_contracts(contract, {arm: a.contract for arm, a in further.items()})
-    notes += other_contracts(contract, {arm: file.contract for arm, file in files.items()})
+    notes += other_contracts(contract, {arm: file.facts.contract for arm, file in files.items()})
     weights = {arm: a.path / WEIGHTS for arm, a in {TUNED: adapter, **further}.items()}
     log = AnswerLog(job, measure, main, weights | {arm: file.path for arm, file in files.items()}, report)
     for note in [] if log.done else notes:

@@ -1,29 +1,35 @@
 """A GGUF file as an arm of an evaluation, or asked one question: by llama.cpp, under the contract that it carries."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from medcot.engine.answer.batch import Asking
 from medcot.engine.answer.load import TAKEN
-from medcot.engine.gguf.llama import SLOTS, LlamaServer, contract_in, require_llama
+from medcot.engine.gguf.llama import SLOTS, FileFacts, LlamaServer, facts_of, require_llama
 from medcot.errors import BadInput, Problem, collected
 from medcot.evaluation.answers import Reply, asked_as
 from medcot.prompts.contract import PromptContract
-from medcot.runs.events import Progress, Report
+from medcot.runs.events import Progress, Report, Warned
 from medcot.settings.evaluation import EvaluationOrder
 from medcot.settings.export import is_file
 from medcot.workers.protocol import AskFileRequest
 
 BYTES_A_TOKEN = 1  # at least, so that a prompt's bytes are room enough
 MARKUP = 512  # tokens for a template's own
+TOLD = (
+    "{name} carries no prompt contract: its own chat template makes the prompts, and is told the run's system text, "
+    "date and switches. What it does besides is its own."
+)
 
 
 @dataclass(frozen=True, slots=True)
 class FileArm:
-    """A GGUF file and its contract; None if it carries none."""
+    """A GGUF file and what it says of itself."""
 
     path: Path
-    contract: PromptContract | None
+    facts: FileFacts
 
     @classmethod
     def of(cls, name: str) -> "FileArm":
@@ -31,16 +37,32 @@ class FileArm:
         path = Path(name).expanduser().resolve()
         if not path.is_file():
             raise BadInput.of(name, "there is no such file.", "Name a GGUF file that medcot exported.")
-        return cls(path, contract_in(path))
+        return cls(path, facts_of(path))
 
     def ask(self, arm: str, contract: PromptContract, asking: Asking) -> None:
         """Answer all of an evaluation's questions, under the run's contract if the file carries none."""
-        own, decoding = self.contract or contract, asking.decoding
-        longest = max(len(asked_as(arm, q.text).encode()) for q in asking.questions)
-        room = room_for(longest, own, decoding.max_new_tokens)
+        inside, decoding = self.facts.contract is not None, asking.decoding
+        if not inside:
+            asking.report(Warned(message=TOLD.format(name=self.path.name)))
+        own, texts = self.facts.contract or contract, [asked_as(arm, q.text) for q in asking.questions]
         asking.report(Progress(stage=f"Loading {self.path.name} in llama.cpp"))
-        with LlamaServer(self.path, context=room) as server:
-            asking.many(lambda _, text: server.reply(text, own, decoding), [arm], SLOTS)
+        with self.served(texts, own, decoding.max_new_tokens, SLOTS) as server:
+            asking.many(lambda _, text: server.reply(text, own, decoding, inside=inside), [arm], SLOTS)
+
+    @contextmanager
+    def served(self, questions: list[str], contract: PromptContract, most: int, slots: int) -> Iterator[LlamaServer]:
+        """The file in llama.cpp, with room for these questions. Raises BadInput if it does not read so many tokens."""
+        wanted = room_for(max(len(q.encode()) for q in questions), contract, most)
+        room = min(wanted, self.facts.window or wanted)
+        with LlamaServer(self.path, context=room, slots=slots) as server:
+            if room < wanted:  # which is more than it takes
+                inside = self.facts.contract is not None
+                longest = max(len(server.asked_as(q, contract, inside=inside)) for q in questions)
+                if longest + most > room:
+                    what = f"the longest question has {longest} tokens, {most} may follow, and {self.path.name} reads"
+                    fix = f"Ask for {max(0, room - longest)} at most."
+                    raise BadInput.of("new tokens", f"{what} {room}.", fix)
+            yield server
 
 
 def room_for(question: int, contract: PromptContract, most: int) -> int:
@@ -75,12 +97,12 @@ def answer(request: AskFileRequest, report: Report) -> Reply:
     """One question to a file. Raises BadInput if it cannot be run, or carries no contract."""
     require_llama()
     file = FileArm.of(str(request.file))
-    if file.contract is None:
+    contract = file.facts.contract
+    if contract is None:
         what = "carries no prompt contract, so how it was asked in training is unknown."
         raise BadInput.of(str(request.file), what, "Use a GGUF file that medcot exported.")
     decoding = request.decoding
-    room = room_for(len(request.question.encode()), file.contract, decoding.max_new_tokens)
     report(Progress(stage=f"Loading {file.path.name} in llama.cpp"))
-    with LlamaServer(file.path, context=room, slots=1) as server:
+    with file.served([request.question], contract, decoding.max_new_tokens, 1) as server:
         report(Progress(stage="Answering"))
-        return server.reply(request.question, file.contract, decoding)
+        return server.reply(request.question, contract, decoding)

@@ -4,11 +4,10 @@ from collections.abc import Generator
 from contextlib import closing
 from pathlib import Path
 
-from medcot.engine import models
 from medcot.engine.answer.chat import SendPiece, Streamed, require_room
 from medcot.engine.answer.server import Cancelled
 from medcot.engine.decode.decoder import PairDecoder, is_repeating
-from medcot.engine.gguf.llama import LlamaServer, contract_in
+from medcot.engine.gguf.llama import LlamaServer, facts_of
 from medcot.errors import BadInput
 from medcot.evaluation.answers import ARMS, BASE, TUNED, Arm, Ending, Reply
 from medcot.workers.protocol import AskRequest
@@ -24,16 +23,13 @@ class FilePair:
     def __init__(self, decoder: PairDecoder, file: Path):
         """Raises BadInput without llama.cpp, or if it refuses the file, or the file is of another contract."""
         self.decoder = decoder
-        self.context = min(models.window(decoder.model.config) or CONTEXT, CONTEXT)
+        facts = facts_of(file)
+        if facts.contract != decoder.contract:
+            raise BadInput.of(file.name, "carries another prompt contract than the run.", "Export the run again.")
+        self.context = min(facts.window or CONTEXT, CONTEXT)
         names = decoder.tokenizer.get_added_vocab().items()
         self.shown = [name for name, number in names if number not in decoder.ends]
         self.server = LlamaServer(file, context=self.context, slots=1)
-        try:
-            if contract_in(file) != decoder.contract:
-                raise BadInput.of(file.name, "carries another prompt contract than the run.", "Export the run again.")
-        except BaseException:
-            self.server.close()
-            raise
 
     def close(self) -> None:
         self.server.close()

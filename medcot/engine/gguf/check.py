@@ -14,9 +14,10 @@ import torch
 
 from medcot import prompts
 from medcot.engine.decode.runner import left_padded
+from medcot.engine.gguf.family import context_length, family_of
 from medcot.engine.gguf.llama import SLOTS, Completion, LlamaServer
 from medcot.engine.held_out import Asked
-from medcot.engine.models import raw_text, window
+from medcot.engine.models import raw_text
 from medcot.evaluation.answers import Decoding, Reply
 from medcot.prompts.contract import PromptContract
 from medcot.runs.events import Progress, Report
@@ -33,9 +34,10 @@ class Checker:
     def __init__(self, model: Any, tokenizer: Any, contract: PromptContract, asked: Asked, most: int, report: Report):
         self.model, self.tokenizer, self.contract, self.asked, self.report = model, tokenizer, contract, asked, report
         self.prompts = [prompts.encode_prompt(tokenizer, contract, question) for question in asked.questions]
-        longest, room = max(map(len, self.prompts)), window(model.config)
-        self.most = min(most, room - longest) if room else most
-        self.context = -(-(longest + self.most + 8) // 256) * 256
+        config, longest = model.config, max(map(len, self.prompts))
+        room = context_length(config.get_text_config(), family_of(config))
+        self.most = min(most, room - longest)
+        self.context = min(room, -(-(longest + self.most + 8) // 256) * 256)
         self.ends = {contract.eos_id, tokenizer.eos_token_id} - {None}
 
     def ask(self, file: Path, adapter: Path | None = None) -> AskedFile:

@@ -124,12 +124,21 @@ def describe(writer: gguf.GGUFWriter, config: Any, family: Family) -> None:
 
 
 def context_length(text: Any, family: Family) -> int:
-    """The most tokens that llama.cpp computes as transformers does: where it has no sliding window, these alone."""
-    most = int(text.max_position_embeddings)
+    """The most tokens that llama.cpp computes as transformers does.
+
+    Where it has no sliding window, one window alone. Of longrope's two ways to stretch positions it takes the one for
+    long texts wherever it keeps room for more than the original length, transformers only for texts that are longer.
+    """
+    bounds = [int(text.max_position_embeddings)]
     window = getattr(text, "sliding_window", None)
     kinds = getattr(text, "layer_types", None)
     slides = "sliding_attention" in kinds if kinds else bool(window)
-    return min(most, int(window)) if window and slides and family.arch is not ARCH.GEMMA3 else most
+    if window and slides and family.arch is not ARCH.GEMMA3:
+        bounds.append(int(window))
+    for rope in _ropes(text).values():
+        if rope.get("rope_type") == "longrope" and (first := rope.get("original_max_position_embeddings")):
+            bounds.append(int(first))
+    return min(bounds)
 
 
 def _describe_scaling(writer: gguf.GGUFWriter, text: Any, rope: Mapping[str, Any]) -> None:

@@ -10,7 +10,7 @@ import secrets
 import subprocess
 import threading
 import time
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -31,6 +31,7 @@ LOAD_SECONDS, ANSWER_SECONDS = 600.0, 1800.0
 SLOTS = 4  # answers at once
 INSTALL = "Install it: pip install 'medcot[export]'"
 LONGEST_TEXT = 1_000_000  # characters of a contract
+LONG_FACTORS = "rope_factors_long"
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,19 +124,22 @@ class LlamaServer:
         found = self._asked("/tokenize", {"content": text, "add_special": True, "parse_special": True})
         return list(found["tokens"])
 
-    def prompt(self, messages: list[dict[str, str]]) -> str:
-        """The messages under the template in the file."""
-        return str(self._asked("/apply-template", {"messages": messages})["prompt"])
+    def prompt(self, messages: list[dict[str, str]], told: Mapping[str, str | bool] | None = None) -> str:
+        """The messages under the template in the file, which may be told a date and switches."""
+        return str(self._asked("/apply-template", {"messages": messages, "chat_template_kwargs": told or {}})["prompt"])
 
     def text(self, tokens: list[int]) -> str:
         """The text of tokens as they are, special ones included."""
         return str(self._asked("/detokenize", {"tokens": tokens})["content"])
 
-    def asked_as(self, question: str, contract: PromptContract) -> list[int]:
-        """The prompt's tokens as the file itself makes them, which knows the contract's system text."""
+    def asked_as(self, question: str, contract: PromptContract, *, inside: bool = True) -> list[int]:
+        """The prompt's tokens as the file itself makes them; it is told of the contract unless that is `inside` it."""
         if contract.rules.text:
             return self.tokens(contract.rules.shown(question.strip()))
-        return self.tokens(self.prompt(chat_messages(question, None)))
+        if inside:
+            return self.tokens(self.prompt(chat_messages(question, None)))
+        told: dict[str, str | bool] = {"date_string": contract.date_string, **contract.switches}
+        return self.tokens(self.prompt(chat_messages(question, contract.system), told))
 
     def complete(self, prompt: list[int], decoding: Decoding, stops: tuple[str, ...] = ()) -> Completion:
         """What follows a prompt: the most likely tokens at temperature 0."""
@@ -169,11 +173,13 @@ class LlamaServer:
             raise WorkerFailed(f"llama.cpp ended while it was asked ({first_line(error)}).") from None
         raise WorkerFailed("llama.cpp broke its answer off.")
 
-    def reply(self, question: str, contract: PromptContract, decoding: Decoding) -> Reply:
-        """The answer to a question under a contract."""
+    def reply(self, question: str, contract: PromptContract, decoding: Decoding, *, inside: bool = True) -> Reply:
+        """The answer to a question under a contract that is `inside` the file, or is told to it."""
         began = time.monotonic()
-        done = self.complete(self.asked_as(question, contract), decoding, contract.rules.stops)
-        text, seconds = contract.opened + self.text(done.said), time.monotonic() - began
+        prompt = self.asked_as(question, contract, inside=inside)
+        done = self.complete(prompt, decoding, contract.rules.stops)
+        said = self.text(done.said)
+        text, seconds = contract.opened + said if inside else contract.whole(said), time.monotonic() - began
         return Reply(text=text, ended=done.ended, tokens=len(done.tokens), seconds=seconds)
 
 
@@ -195,23 +201,40 @@ def require_llama() -> None:
         raise BadInput.of("xllamacpp", "is not installed, and llama.cpp runs GGUF files through it.", INSTALL)
 
 
-def contract_in(file: Path) -> PromptContract | None:
-    """The contract that a GGUF file of medcot carries; None if it has none. Raises BadInput for no GGUF file."""
+@dataclass(frozen=True, slots=True)
+class FileFacts:
+    """What a GGUF file says of itself."""
+
+    contract: PromptContract | None  # None if it carries none
+    window: int | None  # the most tokens that it reads; None if it does not say
+
+
+def facts_of(file: Path) -> FileFacts:
+    """What a GGUF file says of itself. Raises BadInput for no GGUF file, or a contract that cannot be read."""
     import gguf
 
     from medcot.engine.gguf.writer import CONTRACT_KEY
 
     fix = "Use a GGUF file that medcot exported."
     try:
-        field = gguf.GGUFReader(file).get_field(CONTRACT_KEY)
-        text = field.contents() if field else None
+        reader = gguf.GGUFReader(file)
+        text, arch = _value(reader, CONTRACT_KEY), _value(reader, gguf.Keys.General.ARCHITECTURE)
+        bounds = [_value(reader, gguf.Keys.LLM.CONTEXT_LENGTH.format(arch=arch))]
+        if any(tensor.name == f"{LONG_FACTORS}.weight" for tensor in reader.tensors):
+            bounds.append(_value(reader, gguf.Keys.Rope.SCALING_ORIG_CTX_LEN.format(arch=arch)))
+        window = min((int(str(bound)) for bound in bounds if bound), default=None)
     except (OSError, ValueError, LookupError, MemoryError, OverflowError) as error:
         raise BadInput.of(str(file), f"is no GGUF file that can be read: {first_line(error)}.", fix) from None
     if text is None:
-        return None
+        return FileFacts(None, window)
     try:
-        return PromptContract.model_validate_json(str(text)[:LONGEST_TEXT])
+        return FileFacts(PromptContract.model_validate_json(str(text)[:LONGEST_TEXT]), window)
     except ValueError as error:
         raise BadInput.of(
             str(file), f"carries a prompt contract that cannot be read: {first_line(error)}.", fix
         ) from None
+
+
+def _value(reader: Any, key: str) -> object:
+    field = reader.get_field(key)
+    return field.contents() if field else None

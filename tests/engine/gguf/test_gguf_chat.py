@@ -101,7 +101,7 @@ def test_a_file_of_another_contract_or_none_at_all_is_refused(client, run, file,
     contract = other.contract.model_copy(update={"system": "Be brief."})
     for adapter, path, words in (
         (other.model_copy(update={"contract": contract}), file, "carries another prompt contract than the run"),
-        (other, tmp_path / "broken.gguf", "is not loaded by llama.cpp"),
+        (other, tmp_path / "broken.gguf", "is no GGUF file that can be read"),
     ):
         *_, failed = client.request(LoadRequest(adapter=adapter, file=path))
         assert isinstance(failed, m.Failed)

@@ -62,10 +62,10 @@ def test_the_file_is_asked_the_held_out_questions_and_says_so(adapter, tmp_path)
 
 
 def test_the_contract_travels_in_the_file(adapter, tmp_path):
-    from medcot.engine.gguf.llama import contract_in
+    from medcot.engine.gguf.llama import facts_of
 
     made = exported(adapter, tmp_path / "shipped", questions=0)
-    assert contract_in(tmp_path / "shipped" / made.files[0].name) == adapter.contract
+    assert facts_of(tmp_path / "shipped" / made.files[0].name).contract == adapter.contract
     assert made.files[0].asked is None
     assert "llama.cpp was not asked: no questions were wanted" in (tmp_path / "shipped" / "README.md").read_text()
 

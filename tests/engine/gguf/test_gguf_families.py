@@ -115,6 +115,49 @@ def test_llama_3_positions_are_stretched_as_transformers_does(tmp_path):
     assert bool((chosen >= logits.amax(-1) - 0.02).all())
 
 
+def test_a_longrope_file_computes_short_texts_as_transformers_does(tmp_path):
+    """llama.cpp chooses the factors for long texts by the room that it keeps, transformers by the text."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    from medcot.engine.gguf.arm import answer
+    from medcot.workers.protocol import AskFileRequest
+
+    rope = {"rope_type": "longrope", "rope_theta": 1e4, "original_max_position_embeddings": 256}
+    rope |= {"short_factor": [1.0] * 8, "long_factor": [4.0] * 8}
+    folder = families.build("phi3", tmp_path / "model", rope_parameters=rope, original_max_position_embeddings=256)
+    made, question = source(folder), "What suggests gout?"
+    made.write(tmp_path / "file.gguf", "f16")
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    ids = torch.tensor([prompts.encode_prompt(made.tokenizer, made.contract, question)])
+    own = model.generate(input_ids=ids, max_new_tokens=24, do_sample=False, eos_token_id=made.contract.eos_id)
+    ask = AskFileRequest(file=tmp_path / "file.gguf", question=question, max_new_tokens=24)
+    said = answer(ask, lambda event: None)
+    assert said.tokens > 8
+    text = made.tokenizer.decode(own[0, ids.shape[1] :], skip_special_tokens=False)
+    assert text.removesuffix("<|im_end|>").startswith(said.text[:30])
+    with pytest.raises(BadInput, match=r"24\d may follow, and file.gguf reads 256"):
+        answer(ask.model_copy(update={"max_new_tokens": 245}), lambda event: None)
+
+
+def test_a_file_without_a_contract_is_told_the_runs(tmp_path, monkeypatch):
+    from medcot.engine.gguf import llama, writer
+
+    folder = built("llama", tmp_path / "model")
+    tokenizer = tiny.build_tokenizer()
+    tokenizer.chat_template = f"{{{{ date_string }}}}{{% if calm_thinking %}}Calm.{{% endif %}}{tiny.CHAT_TEMPLATE}"
+    made = source(folder, tokenizer=tokenizer)
+    monkeypatch.setattr(writer, "pinned_template", lambda tokenizer, contract: tokenizer.chat_template)
+    monkeypatch.setattr(writer, "CONTRACT_KEY", "another.key")
+    made.write(tmp_path / "file.gguf", "q8_0")
+    monkeypatch.undo()
+    told = made.contract.model_copy(update={"system": "Be brief.", "switches": {"calm_thinking": True}})
+    assert llama.facts_of(tmp_path / "file.gguf").contract is None
+    with llama.LlamaServer(tmp_path / "file.gguf", context=256, slots=1) as server:
+        ids = server.asked_as("What suggests gout?", told, inside=False)
+    assert ids == prompts.encode_prompt(tokenizer, told, "What suggests gout?")
+
+
 def test_where_llama_cpp_has_no_window_the_file_reads_no_further_than_it(tmp_path):
     import gguf
 
@@ -170,11 +213,11 @@ def test_numbers_beyond_16_bits_are_refused_and_nothing_is_left(tmp_path):
 
 
 def test_a_damaged_file_is_refused_by_llama_cpp_in_words(tmp_path):
-    from medcot.engine.gguf.llama import LlamaServer, contract_in
+    from medcot.engine.gguf.llama import LlamaServer, facts_of
 
     made = source(built("llama", tmp_path / "model"))
     made.write(tmp_path / "file.gguf", "f16")
-    assert contract_in(tmp_path / "file.gguf") == made.contract
+    assert facts_of(tmp_path / "file.gguf").contract == made.contract
     whole = (tmp_path / "file.gguf").read_bytes()
     for number, content in enumerate((b"", b"GGUF", whole[:5000], b"\x00" * 4096, whole[:-70_000])):
         path = tmp_path / f"{number}.gguf"
@@ -182,7 +225,7 @@ def test_a_damaged_file_is_refused_by_llama_cpp_in_words(tmp_path):
         with pytest.raises(BadInput, match=r"is not loaded by llama\.cpp"):
             LlamaServer(path, context=256, slots=1)
     with pytest.raises(BadInput, match="is no GGUF file"):
-        contract_in(tmp_path / "3.gguf")
+        facts_of(tmp_path / "3.gguf")
     shutil.rmtree(tmp_path / "model")
 
 
