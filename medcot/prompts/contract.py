@@ -14,7 +14,8 @@ from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model
 
 from medcot.errors import BadInput, Problem
 from medcot.prompts.chat_template import DATE_STRING, ChatTemplate, Examined, examine, template_hash
-from medcot.prompts.tags import TAGS, completion_text
+from medcot.prompts.native import form_of, native_tags
+from medcot.prompts.tags import TAGS, completion_text, parse
 from medcot.settings import PromptSettings, PromptStyle
 
 
@@ -58,10 +59,11 @@ class PromptContract(BaseModel):
     # Few chat templates need these, and a file without them is one that earlier versions read.
     switches: dict[str, bool] = {}  # given to the chat template, so that it writes no tags of its own
     opened: str = ""  # the tag that the chat template opens itself: the prompt ends, and the answer begins, with it
+    native: tuple[str, ...] = ()  # around the reasoning that the base writes by itself, if not <think>; read alone
 
     @model_serializer(mode="wrap")
     def _without_what_is_not_needed(self, fields: SerializerFunctionWrapHandler) -> dict[str, object]:
-        return {k: v for k, v in fields(self).items() if v or k not in ("switches", "opened")}
+        return {k: v for k, v in fields(self).items() if v or k not in ("switches", "opened", "native")}
 
     @property
     def rules(self) -> Style:
@@ -87,6 +89,14 @@ class Exchange:
     question: str
     output: str
 
+    @property
+    def told(self) -> str:
+        """The output as a later prompt repeats it: of a family's own form the answer, as templates write marks."""
+        if form_of(self.output) is None:
+            return self.output
+        parsed = parse(self.output)
+        return parsed.answer or parsed.reasoning
+
 
 def make_contract(prompt: PromptSettings, tokenizer: Any) -> PromptContract:
     """The tokenizer's contract. Raises BadInput without an end token, or without a fit chat template."""
@@ -108,6 +118,7 @@ def make_contract(prompt: PromptSettings, tokenizer: Any) -> PromptContract:
         eos_token=tokenizer.convert_ids_to_tokens(eos_id),
         switches=found.switches,
         opened=found.opened,
+        native=native_tags(tokenizer.get_added_vocab()),
     )
 
 
@@ -117,7 +128,7 @@ def chat_messages(question: str, system: str | None, history: Sequence[Exchange]
     turns = [
         {"role": role, "content": text.strip()}
         for exchange in history
-        for role, text in (("user", exchange.question), ("assistant", exchange.output))
+        for role, text in (("user", exchange.question), ("assistant", exchange.told))
     ]
     return [*head, *turns, {"role": "user", "content": question.strip()}]
 
@@ -164,7 +175,7 @@ def encode_prompt(
     """
     system = contract.system or ""
     spelling = Spelling.of(tokenizer, question, system, *(t for e in history for t in (e.question, e.output)))
-    said = [Exchange(spelling.out(e.question), spelling.out(e.output, but=TAGS)) for e in history]
+    said = [Exchange(spelling.out(e.question), spelling.out(e.told, but=TAGS)) for e in history]
     contract = contract.model_copy(update={"system": spelling.out(system, but=TAGS)})
     return spelling.ids(prompt_text(tokenizer, contract, spelling.out(question), said))
 
@@ -212,5 +223,6 @@ def contract_differences(trained: PromptContract, asked: PromptContract) -> list
 
 
 def differing(one: PromptContract, other: PromptContract) -> list[str]:
-    """The names of the fields that differ."""
-    return [name for name in PromptContract.model_fields if getattr(one, name) != getattr(other, name)]
+    """The names of the fields that differ, of those that say how a model is asked."""
+    asked = (name for name in PromptContract.model_fields if name != "native")
+    return [name for name in asked if getattr(one, name) != getattr(other, name)]

@@ -1,10 +1,13 @@
 """Reasoning and answer in one text: written between tags, and parsed from a model's output."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+from medcot.prompts.native import form_of, without_half_a_mark
 
 TAGS = ("<think>", "</think>", "<response>", "</response>")
 TAG = re.compile(r"<\s*(/?)\s*(think|response)\s*>", re.IGNORECASE)
+_TAG_BEGUN = re.compile(r"<[/a-z]{0,9}$")
 _STRICT = re.compile(
     r"\s*<think>((?:(?!</?(?:think|response)>).)+)</think>\s*"
     r"<response>((?:(?!</?(?:think|response)>).)+)</response>\s*",
@@ -86,13 +89,22 @@ def parse(text: str) -> Parsed:
 
     A tag that is missing, unclosed, repeated, nested or misspelt is named in `problems`; a tag where none belongs stays
     in the text as it was written. Text outside any tag counts as answer, except before a `</think>` that was never
-    opened.
+    opened. A text in its family's own form (`medcot.prompts.native`) is read as if it had <think> tags.
     """
     if match := _STRICT.fullmatch(text):
         reasoning, answer = (part.strip() for part in match.groups())
         if reasoning and answer:
             return Parsed(reasoning, answer, ())
-    return _Parser().run(text)
+    if (form := form_of(text)) is None:
+        return _Parser().run(text)
+    found = _Parser().run(form.in_tags(text))
+    other = [f"{mark} is not written {tag}" for mark, tag in form.marks.items() if tag and mark in text][:1]
+    return replace(found, problems=(*other, *found.problems))
+
+
+def without_half_a_tag(text: str) -> str:
+    """The text so far without a tag, or a mark of a family's own form, that has only begun."""
+    return without_half_a_mark(_TAG_BEGUN.sub("", text))
 
 
 def begins_strict(text: str) -> bool:

@@ -4,7 +4,6 @@ The model answers one question after the other; others wait in line, see their p
 kept in this process's memory for follow-ups, by session, and goes with the session.
 """
 
-import re
 import threading
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing
@@ -14,13 +13,12 @@ from medcot import safety
 from medcot.errors import Problem
 from medcot.evaluation.answers import Arm, Ending, Reply
 from medcot.prompts.contract import Exchange
-from medcot.prompts.tags import Parsed, parse
+from medcot.prompts.tags import Parsed, parse, without_half_a_tag
 from medcot.settings import EvaluationSettings
 from medcot.ui.sessions import Sessions
 from medcot.ui.sources import Client, Source
 from medcot.workers import protocol as m
 
-_TAG_BEGUN = re.compile(r"<[/a-z]{0,9}$")
 STOPPED = "Stopped."
 NO_FOLLOW_UPS = Problem("question", "the plain prompt contract has no follow-ups.", "Start a new conversation.")
 # The worker's own words are for a terminal: they name folders, and how to stop somebody's job.
@@ -52,7 +50,7 @@ class Turn:
         if final := self.final(arm):
             return final.parsed
         text: str = getattr(self, arm)
-        parsed = parse(_TAG_BEGUN.sub("", text) if self.going else text)
+        parsed = parse(without_half_a_tag(text) if self.going else text)
         return replace(parsed, problems=()) if self.going else parsed
 
     def final(self, arm: str) -> Reply | None:

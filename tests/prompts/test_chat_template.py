@@ -31,7 +31,7 @@ FAMILIES = Path(importlib.util.find_spec("trl").origin).parent / "chat_templates
 NAMES = sorted(path.stem for path in FAMILIES.glob("*.jinja"))
 # Of models that see: their messages are lists of parts, and a text is left out.
 UNFIT = {"idefics3", "idefics3_training", "llava_next", "llava_next_training"}
-SPECIAL = re.compile(r"<[|｜][^<>\s'\"{}]+[|｜]>|<(?:start|end)_of_turn>|<\|turn>|<turn\|>")
+SPECIAL = re.compile(r"<[|｜][^<>\s'\"{}]+[|｜]>|<(?:start|end)_of_turn>|<\|(?:turn|channel)>|<(?:turn|channel)\|>")
 ENDS = {
     "cohere": "<|END_OF_TURN_TOKEN|>",
     "deepseek_r1_distill": "<｜end▁of▁sentence｜>",

@@ -168,4 +168,6 @@ class Causal(_Batched):
             )
         for ids, row in zip(batch, made[:, padded["input_ids"].shape[1] :].tolist(), strict=True):
             written = next((n for n, token in enumerate(row) if token in ends), len(row))
-            yield Said(str(self._tokenizer.decode(row[:written], skip_special_tokens=True)), len(ids), written)
+            # Where a family's own marks around reasoning are special tokens, they tell it from the verdict.
+            bare = not any(contract.native for contract in self._contracts.values())
+            yield Said(str(self._tokenizer.decode(row[:written], skip_special_tokens=bare)), len(ids), written)

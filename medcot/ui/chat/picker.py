@@ -216,6 +216,7 @@ def opened_note(adapter: Adapter) -> str:
     else:
         system = f", system text “{contract.system}”" if contract.system else ", no system text"
         how = f"{contract.title}{system}, ends with {contract.eos_token}"
+        how += f"; base may reason in {' … '.join(contract.native)} by itself" if contract.native else ""
     stops = "".join(f" It also ends at {stop}." for stop in STYLES[adapter.prompt.style].stops)
     return (
         f'<p class="mc-soft" role="status">Chosen: {c.text(adapter.name)}. Base: {c.text(adapter.base.id)}. '
