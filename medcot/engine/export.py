@@ -11,8 +11,6 @@ import json
 import math
 import shlex
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from string import Template
@@ -32,11 +30,11 @@ from medcot.engine.backends.peft import PeftBackend
 from medcot.engine.models import LocalModel
 from medcot.errors import BadInput, Problem, WorkerFailed
 from medcot.hub import CONTRACT, WEIGHTS
-from medcot.machine import is_full_disk, write_atomically
+from medcot.machine import write_atomically
 from medcot.prompts.contract import PromptContract
 from medcot.prompts.pinned import pinned
 from medcot.runs.events import Progress, Report
-from medcot.runs.export import Exported
+from medcot.runs.export import Exported, drafting
 from medcot.settings import ModelSettings
 from medcot.workers.protocol import ExportRequest
 
@@ -68,9 +66,9 @@ class Merged:
 
 def export(request: ExportRequest, report: Report) -> Exported:
     """Write the merged model to the target. Raises BadInput for want of room, WorkerFailed if it answers otherwise."""
-    with nothing_left(request.draft):
-        merged = merge(request.adapter, request.draft, report)
-        request.draft.rename(request.target)
+    with drafting(request.target) as draft:
+        merged = merge(request.adapter, draft, report)
+        draft.rename(request.target)
     name = request.adapter.name.replace(" ", "-")
     serve = f"vllm serve {shlex.quote(str(request.target))} --served-model-name {shlex.quote(name)}"
     return merged.exported(request.target, commands=[serve])
@@ -215,18 +213,6 @@ def write(model: Any, tokenizer: Any, adapter: Adapter, contract: PromptContract
     write_atomically(draft / "README.md", card(adapter, contract, dtype))
     if llama := llama_licence(adapter.base):
         write_atomically(draft / "NOTICE", f"{llama.notice}\n{llama.link}\n")
-
-
-@contextmanager
-def nothing_left(draft: Path) -> Iterator[None]:
-    """Remove the draft if something inside fails. Raises BadInput for a full disk."""
-    try:
-        yield
-    except BaseException as error:
-        shutil.rmtree(draft, ignore_errors=True)
-        if is_full_disk(error):
-            raise BadInput.of("--to", "the disk is full; nothing was left there.", "Free some space.") from None
-        raise
 
 
 def card(adapter: Adapter, contract: PromptContract, dtype: str) -> str:

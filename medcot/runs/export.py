@@ -3,21 +3,30 @@
 One that the command line wrote elsewhere is noted there too, so that what it made is found.
 """
 
+import errno
 import shutil
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 
 from pydantic import BaseModel
 
 from medcot.errors import BadInput
 from medcot.hub import SETTINGS
-from medcot.machine import write_atomically
+from medcot.machine import disk_in_words, is_full_disk, write_atomically
+from medcot.runs import liveness
 from medcot.runs.ids import has_plain_name, new_id
 from medcot.runs.job_dir import STATUS, JobDir, command
 from medcot.safety.foreign import read_small
 from medcot.settings.export import QUANTIZATIONS, ExportOrder
 
 MADE = "exported.json"  # what the worker says of it
+ELSEWHERE = "Name another folder."
+UNWRITTEN = (errno.EFBIG, errno.EIO, errno.EROFS)  # that a file could not be written, where the error names none
 
 
 class AskedFile(BaseModel):
@@ -71,7 +80,7 @@ class Export(JobDir):
 
     def clear(self) -> None:
         """Remove what a killed worker left half-made."""
-        shutil.rmtree(draft_of(self.target), ignore_errors=True)
+        clear(self.target)
 
     def order(self) -> ExportOrder:
         """What it was ordered to write. Raises BadInput if settings.json cannot be read."""
@@ -105,9 +114,70 @@ class Export(JobDir):
         return command(f"stop {self.path.parent.parent.name}", self.path.parents[2])
 
 
-def draft_of(target: Path) -> Path:
-    """Where an export is written until it is whole and checked."""
+def room_of(target: Path) -> Path:
+    """The folder beside the target that an export has to itself, until what it writes there is whole and checked."""
     return target.with_name(f".{target.name}.part")
+
+
+@contextmanager
+def drafting(target: Path) -> Iterator[Path]:
+    """Claim the room of an export, empty; yield the folder to write there. When it ends, nothing of the room is left.
+
+    Raises BadInput for a place that cannot be written, at once, or that another export has, and for a disk that fills.
+    """
+    room = room_of(target)
+    with ExitStack() as held:
+        with disk_in_words("--to", f"{target} cannot be written", ELSEWHERE):
+            room.mkdir(parents=True, exist_ok=True)
+            try:
+                held.enter_context(liveness.claim(room))
+            except liveness.Taken:
+                what, fix = f"another export to {target} is at work.", "Wait until it ends, or name another folder."
+                raise BadInput.of("--to", what, fix) from None
+        held.enter_context(ended_in_order())
+        held.callback(shutil.rmtree, room, ignore_errors=True)
+        try:
+            _empty(room)
+            yield room / "model"
+        except BaseException as error:
+            if is_full_disk(error):
+                raise BadInput.of("--to", "the disk is full; nothing was left there.", "Free some space.") from None
+            if isinstance(error, OSError) and (error.errno in UNWRITTEN or str(room) in str(error.filename)):
+                raise BadInput.of("--to", f"{target} cannot be written: {error.strerror}.", ELSEWHERE) from None
+            raise
+
+
+def _empty(room: Path) -> None:
+    """Remove what a killed export left, but for the claim."""
+    for left in room.iterdir():
+        if left.name != liveness.LOCK:
+            shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink()
+
+
+def clear(target: Path) -> None:
+    """Remove what a killed export to the target left half-made; not what one that is at work has there."""
+    with suppress(OSError, liveness.Taken), liveness.claim(room_of(target)):
+        shutil.rmtree(room_of(target), ignore_errors=True)
+
+
+@contextmanager
+def ended_in_order() -> Iterator[None]:
+    """Let a closed terminal, or SIGTERM, end this process by an exception, so that it takes away what is half-made."""
+    mine = threading.current_thread() is threading.main_thread()
+    ends = [n for n in (signal.SIGHUP, signal.SIGTERM) if mine and signal.getsignal(n) == signal.SIG_DFL]
+
+    def end(number: int, _frame: FrameType | None) -> None:
+        for one in ends:
+            signal.signal(one, signal.SIG_IGN)  # a closed terminal often says so twice
+        raise SystemExit(128 + number)
+
+    for number in ends:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number in ends:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def exports_of(run: Path) -> list[Export]:

@@ -3,7 +3,6 @@
 import contextlib
 import os
 import queue
-import shutil
 import subprocess
 import threading
 import time
@@ -19,7 +18,7 @@ from medcot.errors import DEBUG, BadInput, Problem
 from medcot.evaluation.answers import ARMS
 from medcot.hub import SETTINGS
 from medcot.machine import child_environment
-from medcot.runs.export import Exported, remember
+from medcot.runs.export import ELSEWHERE, Exported, clear, ended_in_order, remember
 from medcot.settings.evaluation import KEY_VARIABLE, EndpointSettings
 from medcot.settings.export import MERGED, ExportOrder
 from medcot.workers import protocol as m
@@ -227,20 +226,18 @@ def export(runs_dir: Path, adapter: Adapter, target: Path, on_stage: OnStage, or
     if what was written does not say what base and adapter say.
     """
     request = m.ExportRequest(adapter=adapter, target=target.expanduser().resolve(), order=order)
-    if request.target.exists():
-        raise BadInput.of("--to", f"{request.target} is there already.", "Name a folder that is not.")
-    try:
-        request.target.parent.mkdir(parents=True, exist_ok=True)
-        with contextlib.closing(ServiceClient(runs_dir)) as client:
-            made = client.result(request, Exported, on_stage)
-        with contextlib.suppress(OSError):  # it is there all the same
-            _remember(adapter, order, made)
-        return made
-    except OSError as error:
-        what = f"{request.target} cannot be written: {error.strerror}."
-        raise BadInput.of("--to", what, "Name another.") from None
-    finally:
-        shutil.rmtree(request.draft, ignore_errors=True)
+    with machine.disk_in_words("--to", f"{request.target} cannot be written", ELSEWHERE):
+        if request.target.exists():
+            raise BadInput.of("--to", f"{request.target} is there already.", "Name a folder that is not.")
+    with ended_in_order():
+        try:
+            with contextlib.closing(ServiceClient(runs_dir)) as client:
+                made = client.result(request, Exported, on_stage)
+        finally:
+            clear(request.target)  # had its process no time to
+    with contextlib.suppress(OSError):  # it is there all the same
+        _remember(adapter, order, made)
+    return made
 
 
 def _remember(adapter: Adapter, order: ExportOrder, made: Exported) -> None:

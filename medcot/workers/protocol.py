@@ -13,7 +13,6 @@ from medcot.adapters.open import Adapter
 from medcot.errors import Failure
 from medcot.evaluation.answers import ARMS, Arm, Decoding, Ending, Reply
 from medcot.prompts.contract import Exchange
-from medcot.runs.export import draft_of
 from medcot.settings import PromptStyle, RunSettings
 from medcot.settings.evaluation import EndpointSettings
 from medcot.settings.export import MERGED, ExportOrder
@@ -59,11 +58,6 @@ class ExportRequest(Message):
     adapter: Adapter
     target: Path
     order: ExportOrder = MERGED
-
-    @property
-    def draft(self) -> Path:
-        """Where the export is written until it is whole and checked."""
-        return draft_of(self.target)
 
 
 class TorchDevice(BaseModel):

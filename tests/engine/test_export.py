@@ -12,6 +12,7 @@ from medcot.errors import BadInput, WorkerFailed
 from medcot.runs.events import Warned
 from medcot.settings import ModelSettings, PromptSettings, build
 from medcot.settings.schema import LINEAR_LAYERS
+from medcot.workers.client import export
 from medcot.workers.protocol import ExportRequest
 from tests import families
 from tests.conftest import tiny_raw, write_records
@@ -356,3 +357,32 @@ def test_a_folder_that_is_there_is_never_written_over(adapter, tmp_path):
 
     with pytest.raises(BadInput, match="is there already"):
         export(tmp_path, adapter, tmp_path, print)
+
+
+def where_nothing_can_be_written(tmp_path):
+    for disk in mounted(tmp_path / "disk", "size=3m,ro"):
+        yield disk / "merged"
+    yield tmp_path / ("x" * 300)
+    (tmp_path / "file").write_text("no folder")
+    yield tmp_path / "file" / "merged"
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_anything_is_loaded(adapter, tmp_path, monkeypatch):
+    monkeypatch.setattr("medcot.engine.models.resolve", lambda *given: pytest.fail("the base was looked for"))
+    for target in where_nothing_can_be_written(tmp_path):
+        with pytest.raises(BadInput, match=r"^--to: .* cannot be written: .*\. Name another folder"):
+            merged(adapter, target)
+    with pytest.raises(BadInput, match=r"^--to: .* cannot be written: File name too long\. Name another folder"):
+        export(adapter.path.parents[1], adapter, tmp_path / ("x" * 300), lambda stage: None)
+
+
+def test_a_folder_that_came_meanwhile_is_not_written_over(adapter, tmp_path):
+    def report(event):
+        (tmp_path / "merged").mkdir(exist_ok=True)
+        (tmp_path / "merged" / "mine").touch()
+
+    from medcot.engine import export as engine
+
+    with pytest.raises(BadInput, match=r"--to: .*merged cannot be written: Directory not empty"):
+        engine.export(ExportRequest(adapter=adapter, target=tmp_path / "merged"), report)
+    assert [p.name for p in tmp_path.rglob("*")] == ["merged", "mine"]

@@ -3,8 +3,9 @@
 import itertools
 import math
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
@@ -111,16 +112,23 @@ class Asking:
             return Answer.of(question, arm, answer(arm, asked_as(arm, question.text)))
 
         left = [(q, arm) for q in self.questions for arm in arms if (q.kind, q.number, arm) not in self.done]
-        pool = ThreadPoolExecutor(at_once)
         started = time.monotonic()
-        try:
+        with threads(at_once) as pool:
             futures = [pool.submit(ask, q, arm) for q, arm in left]
             for number, future in enumerate(as_completed(futures), start=1):
                 self.take(future.result())
                 eta = (time.monotonic() - started) / number * (len(left) - number)
                 self.report(Progress(stage="Answering", done=number, total=len(left), eta_seconds=eta))
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)  # requests under way end by themselves
+
+
+@contextmanager
+def threads(count: int) -> Iterator[ThreadPoolExecutor]:
+    """Threads that ask a server; nobody waits for requests under way when it ends, which then end by themselves."""
+    pool = ThreadPoolExecutor(count)
+    try:
+        yield pool
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 class Pace:

@@ -6,13 +6,13 @@ chosen. Where an answer runs on to the limit, the exported model gives its own, 
 
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from medcot import prompts
+from medcot.engine.answer.batch import threads
 from medcot.engine.decode.runner import left_padded
 from medcot.engine.gguf.family import context_length, family_of
 from medcot.engine.gguf.llama import SLOTS, Completion, LlamaServer
@@ -47,7 +47,7 @@ class Checker:
         with LlamaServer(file, context=self.context, adapter=adapter) as server:
             same_prompts = sum(server.asked_as(q, self.contract) == ids for q, ids in self._each())
             began, found = time.monotonic(), list[Completion]()
-            with ThreadPoolExecutor(SLOTS) as pool:
+            with threads(SLOTS) as pool:
                 for answer in pool.map(lambda ids: server.complete(ids, decoding, stops), self.prompts):
                     found.append(answer)
                     stage = f"Asking {file.name} in llama.cpp"

@@ -13,7 +13,7 @@ from medcot import prompts
 from medcot.adapters.card import base_licence, llama_licence
 from medcot.engine import models
 from medcot.engine.backends.peft import PeftBackend
-from medcot.engine.export import INSTEAD, Merged, load, merge, nothing_left, require_room, roomy_device
+from medcot.engine.export import INSTEAD, Merged, load, merge, require_room, roomy_device
 from medcot.engine.gguf import readme
 from medcot.engine.gguf.adapter import write_adapter
 from medcot.engine.gguf.check import Checker, verdict
@@ -27,7 +27,7 @@ from medcot.errors import BadInput, WorkerFailed, first_line
 from medcot.hub import CONTRACT
 from medcot.machine import write_atomically
 from medcot.runs.events import Progress, Report
-from medcot.runs.export import Exported, GgufFile
+from medcot.runs.export import Exported, GgufFile, drafting
 from medcot.settings.export import QUANTIZATIONS, QUANTIZE_TOOL, can_run_files
 from medcot.workers.protocol import ExportRequest
 
@@ -38,12 +38,11 @@ NO_LLAMA = f"the package xllamacpp is not installed ({INSTALL.removeprefix('Inst
 
 def export(request: ExportRequest, report: Report) -> Exported:
     """Write GGUF files to the target. Raises BadInput for what cannot be written, WorkerFailed if no file is good."""
-    with nothing_left(request.draft):
-        shutil.rmtree(request.draft, ignore_errors=True)
+    with drafting(request.target) as draft:
         require_writable(request, report)
-        work = _Adapter(request, report) if request.order.format == "lora-gguf" else _Model(request, report)
-        made = work.run()
-        request.draft.rename(request.target)
+        kind = _Adapter if request.order.format == "lora-gguf" else _Model
+        made = kind(request, draft, report).run()
+        draft.rename(request.target)
     commands = [f"cd {request.target}", *made.commands]
     return made.merged.exported(request.target, files=made.files, notes=made.notes, commands=commands)
 
@@ -66,15 +65,12 @@ class _Work:
     """One export under way."""
 
     request: ExportRequest
+    draft: Path  # the folder that is written
     report: Report
     files: list[GgufFile] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     commands: list[str] = field(default_factory=list)
     merged: Merged = field(init=False)
-
-    @property
-    def draft(self) -> Path:
-        return self.request.draft
 
     @property
     def naming(self) -> Naming:

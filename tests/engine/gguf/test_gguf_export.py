@@ -4,14 +4,20 @@ import json
 import os
 import shutil
 import signal
+import subprocess
+import sys
+import threading
 import time
+from pathlib import Path
 
 import pytest
 
 from medcot.adapters.open import of_run
 from medcot.engine.gguf import check
+from medcot.engine.held_out import Asked
 from medcot.errors import BadInput, WorkerFailed
-from medcot.runs.export import AskedFile, shipped
+from medcot.prompts.contract import PromptContract
+from medcot.runs.export import AskedFile, clear, drafting, shipped
 from medcot.runs.job_dir import ALIVE
 from medcot.runs.run import Run
 from medcot.settings import ModelSettings, PromptSettings, build
@@ -101,6 +107,38 @@ def test_an_adapter_of_any_ranks_and_scales(tmp_path, name):
     asked = made.files[0].asked
     assert (asked.questions, asked.scores) == (3, {})
     assert asked.same_tokens >= 0.95 * asked.tokens
+
+
+def test_who_stops_an_export_does_not_wait_for_the_answers_under_way(monkeypatch):
+    """A server whose answers take 20 seconds, as those of a large model do."""
+    ended = threading.Event()
+
+    class Slow:
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *error):
+            ended.set()
+
+        def complete(self, prompt, decoding, stops):
+            if prompt:
+                ended.wait(20)
+            return check.Completion([], "finished", 0.0, by_token=True)
+
+    def report(event):
+        if event.done == 1:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(check, "LlamaServer", lambda *given, **more: Slow())
+    checker = check.Checker.__new__(check.Checker)
+    checker.report, checker.most, checker.context, checker.prompts = report, 8, 256, [[], [1], [2]]
+    checker.asked = Asked([], [])
+    checker.contract = PromptContract(style="plain", system=None, template_hash=None, eos_id=2, eos_token="x")
+    began = time.monotonic()
+    checker._each = lambda: ()
+    with pytest.raises(KeyboardInterrupt):
+        checker.ask(Path("x.gguf"))
+    assert time.monotonic() - began < 10
 
 
 def asked(**values):
@@ -226,6 +264,29 @@ def test_a_killed_export_leaves_nothing_and_says_that_it_ended(adapter, tmp_path
         workers.export(adapter.path.parents[1], adapter, tmp_path / "shipped", on_stage, export_order("gguf"))
     assert list(tmp_path.iterdir()) == []
     assert shipped(adapter.path.parent) == []
+
+
+@pytest.mark.parametrize("ends", [signal.SIGHUP, signal.SIGTERM])
+def test_a_closed_terminal_leaves_nothing_of_an_export(adapter, tmp_path, ends):
+    """Which ends all processes of the command at once."""
+    order = ["--to", str(tmp_path / "shipped"), "--format", "gguf", "--runs-dir", str(adapter.path.parents[1])]
+    command = [sys.executable, "-m", "medcot", "export", adapter.name, *order]
+    with subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as one:
+        wait_until(lambda: any(tmp_path.glob(".shipped.part/model/merged/*")) or one.poll() is not None)
+        os.killpg(one.pid, ends)
+        os.kill(one.pid, ends)  # shells send it again
+    assert one.returncode == 128 + ends
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_two_exports_to_one_folder_do_not_disturb_each_other(adapter, tmp_path):
+    with drafting(tmp_path / "shipped") as draft:
+        draft.mkdir()
+        with pytest.raises(BadInput, match=r"--to: another export to .*/shipped is at work. Wait until it ends"):
+            exported(adapter, tmp_path / "shipped", questions=0)
+        clear(tmp_path / "shipped")
+        assert draft.is_dir()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_killed_export_of_the_page_is_interrupted_and_the_next_one_takes_its_rest_away(adapter):
