@@ -7,11 +7,11 @@ same questions stands in the run's newest greedy evaluation.
 import itertools
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
 from medcot import prompts
 from medcot.engine import models
+from medcot.engine.answer.batch import threads
 from medcot.engine.answer.server import Endpoint
 from medcot.engine.held_out import Asked, asked_of
 from medcot.errors import BadInput
@@ -35,15 +35,39 @@ def check(request: CheckRequest, report: Report) -> CheckedServer:
         tokenizer = models.load_tokenizer(models.resolve(adapter.base, report).path)
         adapter.use_own_template(tokenizer)
         contract = prompts.make_contract(adapter.prompt, tokenizer)
-    decoding, began = Decoding(order.max_new_tokens or adapter.max_new_tokens), time.monotonic()
-    replies = list[Reply]()
-    with closing(Endpoint(settings, contract)) as server, ThreadPoolExecutor(settings.concurrency) as pool:
-        server.require_models()
-        for reply in pool.map(lambda q: server.complete(settings.tuned, q, decoding), asked.questions):
-            replies.append(reply)
-            report(Progress(stage=f"Asking {settings.url}", done=len(replies), total=len(asked.questions)))
+    decoding, asked = within_budget(asked, order.max_new_tokens, adapter.max_new_tokens)
+    began, replies = time.monotonic(), list[Reply]()
+    with closing(Endpoint(settings, contract)) as server, threads(settings.concurrency) as pool:
+        server.next_step = "Look at the server's log, then check again."
+        listed = server.listed() or []
+        server.wraps = bool(contract.rules.text) and server.is_ollama()
+        try:
+            for reply in pool.map(lambda q: server.complete(settings.tuned, q, decoding), asked.questions):
+                replies.append(reply)
+                report(Progress(stage=f"Asking {settings.url}", done=len(replies), total=len(asked.questions)))
+        except BadInput as bad:
+            if replies or not listed or settings.tuned in listed:
+                raise
+            # Only now: Ollama and `transformers serve` know models by other names than those that they list.
+            what = f"{bad.problems[0].what} It lists no {settings.tuned!r}; it has {', '.join(listed[:10])}."
+            raise BadInput.of("--model", what, "Name one of these.") from None
     seconds = max(1e-6, time.monotonic() - began)
     return compared(request, asked, replies, sum(r.tokens for r in replies) / seconds)
+
+
+def within_budget(asked: Asked, wanted: int | None, usual: int) -> tuple[Decoding, Asked]:
+    """The decoding: with as many tokens as tuned had, unless others are wanted; and what can be compared under it.
+
+    Raises BadInput if nothing can.
+    """
+    most = wanted or asked.most or usual
+    if most >= asked.most:
+        return Decoding(most), asked
+    comparable = asked.within(most)
+    if not comparable.questions:
+        what = f"is {most}, and all of tuned's answers are longer, so none can be compared."
+        raise BadInput.of("--max-new-tokens", what, f"Leave it out: tuned had {asked.most}.")
+    return Decoding(most), comparable
 
 
 def compared(request: CheckRequest, asked: Asked, replies: Sequence[Reply], rate: float) -> CheckedServer:

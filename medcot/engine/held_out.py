@@ -1,7 +1,7 @@
 """A run's held-out questions for what it was shipped as, and tuned's answers to hold the new ones against."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from medcot.adapters.open import Adapter
 from medcot.data import Example as Record
@@ -28,7 +28,17 @@ class Asked:
     records: list[Record]
     variant: Variant = VARIANT
     tuned: Sequence[Shown] = ()  # its answers to these, of the run's newest greedy evaluation that has them all
+    most: int = 0  # tokens that each of tuned's answers could have
     note: str = ""
+
+    def within(self, most: int) -> "Asked":
+        """Only the questions that tuned answered in fewer tokens: with so many at most, its other answers are cut."""
+        kept = [i for i, answer in enumerate(self.tuned) if 0 < answer.tokens < most]
+        questions, records = [self.questions[i] for i in kept], [self.records[i] for i in kept]
+        tuned = [self.tuned[i] for i in kept]
+        left = len(self.questions) - len(kept)
+        note = f"{left} questions are left out: tuned's answers to them have {most} tokens or more." if left else ""
+        return replace(self, questions=questions, records=records, tuned=tuned, note=note)
 
     def scores(self, replies: Sequence[Reply]) -> dict[str, float]:
         """The figures of answers to the records, in their order; none without records."""
@@ -56,20 +66,20 @@ def asked_of(adapter: Adapter, most: int) -> Asked:
         note = f"The sample questions were asked: the held-out ones cannot be had ({bad.problems[0].what.rstrip('.')})."
         return Asked(samples.questions, [], note=note)
     records = measure.held_out[:most]
-    tuned = tuned_answers(run, [e.record for e in records])
-    return Asked([e.question for e in records], records, measure.variant, tuned)
+    tuned, budget = tuned_answers(run, [e.record for e in records])
+    return Asked([e.question for e in records], records, measure.variant, tuned, budget)
 
 
-def tuned_answers(run: Run, records: Sequence[int]) -> list[Shown]:
-    """Tuned's answers to these records, from the newest greedy evaluation that has them; empty if there is none."""
+def tuned_answers(run: Run, records: Sequence[int]) -> tuple[list[Shown], int]:
+    """Tuned's answers to these records with their budget, of the newest greedy evaluation that has them; else none."""
     for evaluation in run.evaluations():
         summary = evaluation.summary()
         if summary is None or summary.measure is not Records or summary.decoding.temperature:
             continue
         scored = {e.record: e.arms[TUNED] for e in evaluation.examples()}
         if scored.keys() >= set(records):
-            return [scored[number] for number in records]
-    return []
+            return [scored[number] for number in records], summary.decoding.max_new_tokens
+    return [], 0
 
 
 def shown(scores: Sequence[RecordScore]) -> dict[str, float]:

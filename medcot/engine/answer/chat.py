@@ -94,6 +94,7 @@ class ServerPair:
 
     def __init__(self, settings: EndpointSettings, contract: PromptContract):
         self.endpoint = Endpoint(settings, contract)
+        self.endpoint.next_step = "Look at the server's log, then ask again."
         self._models: dict[Arm, str] = {"base": settings.base, "tuned": settings.tuned}
         self.endpoint.require_models()
 

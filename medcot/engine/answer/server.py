@@ -38,6 +38,7 @@ class Server:
     """A client of one server; safe to use from several threads. Close it when done."""
 
     settings: ServerSettings
+    next_step = "Look at the server's log, then go on with --resume."
 
     def __init__(self, settings: ServerSettings, transport: httpx.BaseTransport | None = None):
         self.settings = settings
@@ -101,14 +102,23 @@ class Server:
         text = " ".join(str(said or "").split())
         return (text.replace(self._key, "[key]") if self._key else text)[:MOST_SAID] or "no reason given"
 
-    def problem(self, what: str, fix: str = "Look at the server's log, then go on with --resume.") -> BadInput:
-        return BadInput.of("endpoint", f"{self.settings.url} {what}.", fix)
+    def problem(self, what: str, fix: str = "") -> BadInput:
+        return BadInput.of("endpoint", f"{self.settings.url} {what}.", fix or self.next_step)
+
+    def is_ollama(self) -> bool:
+        """Whether it is Ollama, which puts every text into the template that a model has there."""
+        try:
+            response = self._http.get(f"{str(self._http.base_url).rstrip('/').removesuffix('/v1')}/api/version")
+            return response.status_code == httpx.codes.OK and "version" in parse_json(response.text)
+        except (httpx.HTTPError, ValueError, TypeError):
+            return False
 
 
 class Endpoint(Server):
     """A client of the server that answers for base and tuned, under one contract."""
 
     settings: EndpointSettings
+    wraps = False  # whether the server's model has the contract's text as its template, as `medcot export` writes it
 
     def __init__(
         self, settings: EndpointSettings, contract: PromptContract, transport: httpx.BaseTransport | None = None
@@ -117,9 +127,15 @@ class Endpoint(Server):
         self.contract = contract
 
     def require_models(self) -> None:
-        """Raise BadInput if the server does not answer, refuses the key, or lists its models without base or tuned."""
+        """Raise BadInput if the server does not answer, refuses the key, or lists its models without base or tuned.
+
+        Or if it is Ollama and the contract is a text, which Ollama would put into another.
+        """
         if (listed := self.listed()) is None:
             return  # it has no list; the first question will show
+        if self.contract.rules.text and self.is_ollama():
+            what = f"is Ollama, which puts its own template around the {self.contract.style} contract's text"
+            raise self.problem(what, "Use vLLM or llama-server.")
         # `transformers serve` lists what it has cached and loads others by name, so only a pinned server is believed.
         wanted = {"base": self.settings.base, "tuned": self.settings.tuned}
         missing = {arm: name for arm, name in wanted.items() if name not in listed}
@@ -192,7 +208,7 @@ class Endpoint(Server):
         body |= {"model": model, "max_tokens": decoding.max_new_tokens}
         if stops := contract.rules.stops:
             body["stop"] = list(stops)
-        if contract.rules.text:
+        if contract.rules.text and not self.wraps:
             # Without its BOS token: the server's tokenizer puts one there.
             return "/completions", {**body, "prompt": contract.rules.shown(question.strip())}
         body["messages"] = chat_messages(question, contract.system, history)
@@ -212,8 +228,18 @@ def _whole(choice: Any, contract: PromptContract) -> str:
     """A choice's text with what the server left out: the reasoning, an opened tag, the stop string that ended it."""
     reasoning, text = parts_of(choice.get("message") or choice)
     text = f"<think>{reasoning}</think>{text}" if reasoning else contract.whole(text)
-    stopped_by = str(choice.get("stop_reason"))
-    return text + stopped_by if stopped_by in contract.rules.stops and not text.endswith(stopped_by) else text
+    return text + _left_out(choice, text, contract.rules.stops)
+
+
+def _left_out(choice: Any, text: str, stops: Sequence[str]) -> str:
+    """The stop string that ended an answer, which servers leave out of it; only vLLM says which one it was, if any."""
+    if "stop_reason" in choice:
+        said = str(choice["stop_reason"])
+        return said if said in stops and not text.endswith(said) else ""
+    if choice.get("finish_reason") != "stop":
+        return ""
+    # An answer whose tag is open was ended by the text that closes it; any other by its end token.
+    return next((stop for stop in stops if stop not in text and stop.replace("/", "", 1) in text), "")
 
 
 def _retry_after(response: httpx.Response) -> float:

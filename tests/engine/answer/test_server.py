@@ -112,6 +112,36 @@ def test_plain_goes_as_text_without_a_bos_token_and_its_stop_string_comes_back(a
     assert ask(server, PLAIN).text == "<response>x</response>"
 
 
+@pytest.mark.parametrize(
+    ("text", "reason", "whole"),
+    [
+        ("<think>a</think><response>x", "stop", "<think>a</think><response>x</response>"),
+        ("<response>x", "length", "<response>x"),
+        ("a question of its own", "stop", "a question of its own"),
+        ("<response>x</response>", "stop", "<response>x</response>"),
+    ],
+)
+def test_a_stop_string_comes_back_from_servers_that_do_not_say_which_it_was(ask, text, reason, whole):
+    """llama-server and Ollama: an answer that has begun was ended by what closes it, any other by its end token."""
+    answer = httpx.Response(200, json={"choices": [{"text": text, "finish_reason": reason}]})
+    assert ask(lambda _: answer, PLAIN).text == whole
+
+
+def test_an_end_token_is_not_taken_for_the_stop_string_where_the_server_says_what_ended_it(ask):
+    choice = {"text": "<response>x", "finish_reason": "stop", "stop_reason": None}
+    assert ask(lambda _: httpx.Response(200, json={"choices": [choice]}), PLAIN).text == "<response>x"
+
+
+def test_ollama_is_not_measured_under_a_text_that_it_would_put_into_another(ask):
+    def server(request):
+        own = request.url.path == "/api/version"
+        return httpx.Response(200, json={"version": "0.12.0"} if own else {"data": [{"id": "b"}, {"id": "t"}]})
+
+    with pytest.raises(BadInput, match=r"is Ollama, which puts its own template around the plain contract's text"):
+        ask(server, PLAIN, how="models")
+    ask(server, how="models")  # messages go through a template anyway
+
+
 def test_reasoning_that_a_server_gives_apart_is_not_lost(ask):
     def server(_):
         return httpx.Response(200, json={"choices": [{"message": {"content": "B", "reasoning_content": "A"}}]})

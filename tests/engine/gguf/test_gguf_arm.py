@@ -2,13 +2,18 @@
 
 import json
 
+import httpx
 import pytest
 from typer.testing import CliRunner
 
 from medcot.adapters.open import of_run
 from medcot.cli import app
 from medcot.engine import deployed
+from medcot.engine.answer.server import Endpoint
+from medcot.engine.held_out import Asked, asked_of
 from medcot.errors import BadInput
+from medcot.evaluation.answers import Decoding, Shown
+from medcot.prompts.contract import STYLES, PromptContract
 from medcot.runs.export import shipped
 from medcot.settings.evaluation import EndpointSettings
 from medcot.settings.export import export_order
@@ -149,3 +154,64 @@ def test_another_thing_than_was_measured_is_said(scores, stopped, words):
     said = deployed.problem(found)
     assert words in said if words else said == ""
     assert "none of its answers ends" in deployed.problem(found.model_copy(update={"stopped": 0, "tuned": {}}))
+
+
+def test_an_answer_that_tuned_gave_with_more_tokens_is_not_compared():
+    """A smaller budget cuts a server's answers, and says nothing about what is served there."""
+    tuned = [Shown(output="short", tokens=90, answer_rouge_l=0.5), Shown(output="long", tokens=400, answer_rouge_l=0.1)]
+    asked = Asked(["a", "b"], ["A", "B"], tuned=tuned, most=512)
+    assert deployed.within_budget(asked, None, 200) == (Decoding(512), asked), "as the evaluation did, not as the run"
+    decoding, fewer = deployed.within_budget(asked, 128, 200)
+    assert (decoding, fewer.questions, fewer.records, fewer.tuned) == (Decoding(128), ["a"], ["A"], tuned[:1])
+    assert fewer.note == "1 questions are left out: tuned's answers to them have 128 tokens or more."
+    with pytest.raises(BadInput, match=r"--max-new-tokens: is 64, and all of tuned's answers are longer.* had 512"):
+        deployed.within_budget(asked, 64, 200)
+    assert deployed.within_budget(Asked(["a"], []), None, 200)[0] == Decoding(200)
+
+
+class Deployed:
+    """A server that lists one model, and knows it by another name too, as Ollama does."""
+
+    def __init__(self, monkeypatch, own):
+        self.own, self.bodies = own, []
+        monkeypatch.setattr(deployed, "Endpoint", lambda *given: Endpoint(*given, httpx.MockTransport(self.answer)))
+
+    def answer(self, request):
+        if request.url.path.endswith("/models"):
+            return httpx.Response(200, json={"data": [{"id": "mine:latest"}]})
+        if request.url.path == "/api/version":
+            return httpx.Response(200, json={"version": "0.12"}) if self.own == "ollama" else httpx.Response(404)
+        self.bodies.append(body := json.loads(request.content))
+        if not body["model"].startswith("mine"):
+            return httpx.Response(404, text="no such model")
+        said = {"finish_reason": "stop", "text": "<response>x", "message": {"content": "<response>x"}}
+        return httpx.Response(200, json={"choices": [said]})
+
+
+@pytest.mark.parametrize("name", ["mine", "mine:latest", "yours"])
+def test_a_name_that_the_server_does_not_know_is_said_with_those_that_it_has(run, monkeypatch, name):
+    server = Deployed(monkeypatch, "ollama")
+    endpoint = EndpointSettings(url="http://x", base=name, tuned=name)
+    request = CheckRequest(adapter=of_run(run), endpoint=endpoint, order=export_order("merged", questions=2))
+    if name != "yours":
+        assert deployed.check(request, lambda event: None).questions == 2
+        assert {body["max_tokens"] for body in server.bodies} == {of_run(run).max_new_tokens}
+        return
+    with pytest.raises(BadInput, match=r"--model: .*HTTP 404.* It lists no 'yours'; it has mine:latest. Name one"):
+        deployed.check(request, lambda event: None)
+
+
+@pytest.mark.parametrize("own", ["ollama", "llama-server"])
+def test_ollama_gets_the_question_alone_under_the_plain_contract_and_others_the_whole_text(run, monkeypatch, own):
+    server = Deployed(monkeypatch, own)
+    plain = PromptContract(style="plain", system=None, template_hash=None, eos_id=2, eos_token="x")
+    adapter = of_run(run).model_copy(update={"contract": plain})
+    endpoint = EndpointSettings(url="http://x", base="mine", tuned="mine")
+    order = export_order("merged", questions=1)
+    found = deployed.check(CheckRequest(adapter=adapter, endpoint=endpoint, order=order), lambda event: None)
+    asked, (body,) = asked_of(adapter, 1).questions[0], server.bodies
+    if own == "ollama":
+        assert body["messages"] == [{"role": "user", "content": asked}]
+    else:
+        assert body["prompt"] == f"{STYLES['plain'].text.format(question=asked)}"
+    assert (found.stopped, body["stop"]) == (1, ["</response>"])
