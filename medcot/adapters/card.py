@@ -13,6 +13,7 @@ from medcot.evaluation.judge.words import licence_lines
 from medcot.evaluation.summary import Summary, cautions, judgements, seen_text, verdict_text
 from medcot.prompts.contract import PromptContract
 from medcot.runs.events import Validation
+from medcot.runs.export import checked
 from medcot.runs.run import Run
 from medcot.settings import (
     PARTS,
@@ -63,6 +64,7 @@ def model_card(run: Run, contract: PromptContract, *, repo: str | None = None, a
         summary=summary,
         scores=summary and table.scores(summary),
         floors=summary and table.floors(summary),
+        exported=checked(run.path),
         samples=next(filter(None, (e.samples() for e in evaluations)), [])[:3],
         **{words.__name__: words for words in WORDS},
     )

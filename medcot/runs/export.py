@@ -222,6 +222,14 @@ def shipped(run: Path) -> list[Shipped]:
     return sorted(newest.values(), key=lambda file: list(QUANTIZATIONS).index(file.quantization))
 
 
+def checked(run: Path) -> list[GgufFile]:
+    """What llama.cpp answered from the run's GGUF files, the newest of each quantization, wherever they are now."""
+    made = (export.made() for export in exports_of(run) if export.status().state == "finished")
+    found = [file for one in made if one for file in one.files if file.asked and not file.refused]
+    newest = {file.quantization: file for file in reversed(found)}
+    return [newest[name] for name in QUANTIZATIONS if name in newest]
+
+
 def _files_of(export: Export) -> list[Shipped]:
     """The whole GGUF files that a finished export kept."""
     made = export.made() if export.status().state == "finished" else None

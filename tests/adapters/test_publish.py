@@ -14,8 +14,10 @@ from medcot.errors import BadInput, WorkerFailed
 from medcot.evaluation.answers import Sample
 from medcot.evaluation.summary import Summary
 from medcot.runs.events import Failed, Finished, Started
+from medcot.runs.export import AskedFile, Exported, GgufFile, remember
 from medcot.runs.run import Run
 from medcot.settings import build
+from medcot.settings.export import ExportOrder
 from tests import forkserver
 from tests.conftest import tiny_raw, write_records
 from tests.engine_tools import changed, train
@@ -94,6 +96,37 @@ def test_the_card_holds_what_the_run_measured_and_its_metadata_parses(run):
     assert (base.metric_type, base.metric_value, tuned.metric_value) == ("rouge", 0.08, 0.163)
     assert str(run.path.parent) not in text
     assert run.settings().model.id not in text
+
+
+def test_the_card_holds_what_the_runs_gguf_files_answered(run):
+    evaluated(run)
+    assert "GGUF" not in model_card(run, CONTRACT, repo=REPO), "nothing was exported"
+    asked = AskedFile(
+        questions=24,
+        same_prompts=24,
+        tokens=3000,
+        same_tokens=2990,
+        same_answers=20,
+        stopped=23,
+        running_on=0,
+        tokens_per_second=40.0,
+        scores={"answer_rouge_l": 0.1614},
+        tuned={"answer_rouge_l": 0.163},
+    )
+    for tokens in (2000, 2990):
+        file = GgufFile(name="RUN-Q8_0.gguf", quantization="q8_0", bytes=145_000_000)
+        shipped = file.model_copy(update={"asked": asked.model_copy(update={"same_tokens": tokens})})
+        bad = GgufFile(name="RUN-Q4_0.gguf", quantization="q4_0", bytes=1, asked=asked, refused="it answers otherwise")
+        made = {"path": "/gone", "dtype": "float16", "bytes": 1, "prompts": 3, "tokens": 96, "same_tokens": 96}
+        remember(run.path, ExportOrder(format="gguf"), Exported(**made, files=[shipped, bad]))
+    text = model_card(run, CONTRACT, repo=REPO)
+    head, rest = text.split("## As GGUF files")
+    rows = [line for line in rest.partition("## Sample outputs")[0].splitlines() if line.startswith("| ")]
+    assert len(rows) == 3, rows
+    assert rows[2] == "| Q8_0 | 145,000,000 | 2990 of 3000 | 23 of 24 | 0.161 | 0.163 |", "the newest, and none refused"
+    assert head.endswith("\n\n")
+    assert "\n\n## Sample outputs" in rest
+    assert "/gone" not in text
 
 
 def test_the_card_words_the_decoding_as_every_other_face_does(run):

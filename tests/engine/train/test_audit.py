@@ -9,6 +9,7 @@ import pytest
 from medcot.errors import BadInput
 from medcot.runs.plan import Planned
 from medcot.settings import FurtherSource, RunSettings, build
+from tests import tiny
 from tests.conftest import make_records, tiny_raw
 
 
@@ -119,6 +120,23 @@ def test_the_token_view_is_the_encoded_record_with_its_end_token(settings_for, t
     tokenizer = AutoTokenizer.from_pretrained(tiny_model)
     assert shown.trained == len(tokenizer(text["trained"], add_special_tokens=False)["input_ids"]) + 1
     assert shown.held_out is False
+
+
+def test_a_tag_that_the_template_opens_is_shown_as_read_and_the_rest_as_learned(settings_for, tiny_model, tmp_path):
+    from medcot.engine.train.token_view import tokens
+    from medcot.prompts import tags
+
+    opens = shutil.copytree(tiny_model, tmp_path / "opens")
+    template = tiny.CHAT_TEMPLATE + "{% if add_generation_prompt %}{{ '<think>\n' }}{% endif %}"
+    (opens / "chat_template.jinja").write_text(template, encoding="utf-8")
+    rows = make_records(8)
+    shown = tokens(settings_for(rows).replacing("model", id=str(opens)), 6, silent)
+    text = {kind: "".join(t for t, k in shown.pieces if k == kind) for kind in ("prompt", "trained", "end", "cut")}
+    assert text["prompt"].endswith("<|im_start|>assistant\n<think>\n")
+    assert text["trained"].startswith(rows[5]["Complex_CoT"])
+    whole = tags.completion_text(rows[5]["Complex_CoT"], rows[5]["Response"])
+    assert "<think>\n" + text["trained"] == whole, "the tag is there once, and read"
+    assert (text["end"], text["cut"]) == ("<|im_end|>", "")
 
 
 def test_what_max_length_cuts_is_marked(settings_for):
