@@ -1,6 +1,7 @@
 """GGUF export: merged and checked as any export, written in each quantization, asked by llama.cpp, then kept."""
 
 import gc
+import shlex
 import shutil
 import subprocess
 from dataclasses import dataclass, field
@@ -20,12 +21,13 @@ from medcot.engine.gguf.check import Checker, verdict
 from medcot.engine.gguf.family import context_length, family_of
 from medcot.engine.gguf.llama import INSTALL
 from medcot.engine.gguf.tensors import parameters
-from medcot.engine.gguf.vocabulary import vocabulary
+from medcot.engine.gguf.vocabulary import adds_bos, begins_text, vocabulary
 from medcot.engine.gguf.writer import Naming, Source
 from medcot.engine.held_out import asked_of
 from medcot.errors import BadInput, WorkerFailed, first_line
 from medcot.hub import CONTRACT
 from medcot.machine import write_atomically
+from medcot.prompts.pinned import pinned_template
 from medcot.runs.events import Progress, Report
 from medcot.runs.export import Exported, GgufFile, drafting
 from medcot.settings.export import QUANTIZATIONS, QUANTIZE_TOOL, can_run_files
@@ -33,6 +35,8 @@ from medcot.workers.protocol import ExportRequest
 
 TOOL_SECONDS = 3600.0
 SIXTEEN = "f16"
+OTHER_BOS = "Ollama begins each text with the base's {token}, and the contract's prompt does not."
+WITH_LLAMA = "Use llama-server as below, or --format gguf."
 NO_LLAMA = f"the package xllamacpp is not installed ({INSTALL.removeprefix('Install it: ')})"
 
 
@@ -43,7 +47,7 @@ def export(request: ExportRequest, report: Report) -> Exported:
         kind = _Adapter if request.order.format == "lora-gguf" else _Model
         made = kind(request, draft, report).run()
         draft.rename(request.target)
-    commands = [f"cd {request.target}", *made.commands]
+    commands = [shlex.join(["cd", str(request.target)]), *made.commands]
     return made.merged.exported(request.target, files=made.files, notes=made.notes, commands=commands)
 
 
@@ -78,16 +82,18 @@ class _Work:
         return Naming(adapter.name, adapter.base.id, base_licence(adapter.base))
 
     def file_name(self, kind: str) -> str:
-        plain = "".join(c if c.isascii() and (c.isalnum() or c in "-_.") else "-" for c in self.request.adapter.name)
-        return f"{plain.strip('-.') or 'medcot'}-{kind}.gguf"
+        return f"{readme.letters_of(self.request.adapter.name)}-{kind}.gguf"
 
     def write_beside(self, config: Any, tokenizer: Any, file: str, *, adapter: str = "") -> None:
-        """Modelfile, README, contract and notice."""
+        """Modelfile, README, contract, notice, and beside an adapter the contract's template."""
         contract, naming = self.merged.contract, self.naming
         context = context_length(config.get_text_config(), family_of(config))
-        about = readme.About(naming.name, naming.base, naming.licence, contract, context)
+        other_bos = begins_text(tokenizer) and not adds_bos(tokenizer, contract)
+        about = readme.About(naming.name, naming.base, naming.licence, contract, context, other_bos)
         ollama = True
         try:
+            if adapter and other_bos:
+                raise BadInput.of("Modelfile", OTHER_BOS.format(token=tokenizer.bos_token), WITH_LLAMA)
             text = readme.modelfile(tokenizer, contract, file, context, adapter=adapter)
             write_atomically(self.draft / "Modelfile", text)
         except BadInput as bad:
@@ -95,7 +101,11 @@ class _Work:
             self.notes.append(f"There is no Modelfile: {bad.problems[0].what} {bad.problems[0].fix}")
         self.commands = readme.commands(about, file, adapter=adapter, ollama=ollama)
         write_atomically(self.draft / CONTRACT, contract.model_dump_json(indent=1))
-        write_atomically(self.draft / "README.md", readme.readme(about, self.commands, self.files, self.notes))
+        if adapter:
+            write_atomically(self.draft / readme.TEMPLATE_FILE, pinned_template(tokenizer, contract))
+        carried = readme.BESIDE if adapter else readme.IN_FILE
+        text = readme.readme(about, self.commands, self.files, self.notes, carried)
+        write_atomically(self.draft / "README.md", text)
         if llama := llama_licence(self.request.adapter.base):
             write_atomically(self.draft / "NOTICE", f"{llama.notice}\n{llama.link}\n")
 

@@ -11,14 +11,21 @@ from medcot.prompts.contract import PromptContract
 from medcot.runs.export import AskedFile, GgufFile
 
 BASE_FILE = "base.gguf"
+TEMPLATE_FILE = "chat_template.jinja"  # beside an adapter, which has no place for one
 CONTEXT = 4096  # tokens, unless the model reads fewer
+IN_FILE = "template, end tokens and contract (prompt_contract.json) are in the file."
+BESIDE = (
+    "the file carries the contract (prompt_contract.json). Template and end tokens would be the base's own: "
+    f"llama.cpp gets the contract's from {TEMPLATE_FILE}, Ollama from a Modelfile."
+)
+NO_BOS = "--override-kv tokenizer.ggml.add_bos_token=bool:false"
 README = Template("""\
 # ${name}
 
 **For research only.** Not for care, and no output was checked by a clinician. Base ${base}, licence ${licence}.
 
 ${commands}
-Asked under the contract ${style}; template, end tokens and contract (prompt_contract.json) are in the file.
+Asked under the contract ${style}; ${carried}
 
 ${checked}
 """)
@@ -42,6 +49,7 @@ class About:
     licence: str
     contract: PromptContract
     context: int  # the most tokens that the model reads
+    other_bos: bool = False  # whether a file of the base begins texts with a token that the contract's prompt has not
 
 
 def modelfile(tokenizer: object, contract: PromptContract, file: str, context: int, *, adapter: str = "") -> str:
@@ -59,21 +67,31 @@ def modelfile(tokenizer: object, contract: PromptContract, file: str, context: i
 
 
 def commands(about: About, file: str, *, adapter: str = "", ollama: bool = True) -> list[str]:
-    """The commands that run the file from its folder."""
-    name = shlex.quote(about.name.lower().replace(" ", "-"))
-    context, lora = min(CONTEXT, about.context), f" --lora {shlex.quote(adapter)}" if adapter else ""
-    options = f"-m {shlex.quote(file)}{lora} -c {context} --temp 0 --jinja"
+    """The commands that run the file, or an adapter on a file of its base, from its folder."""
+    name = letters_of(about.name).lower()
+    options = ["-m", file, *(["--lora", adapter] if adapter else []), "-c", str(min(CONTEXT, about.context))]
+    options += ["--temp", "0", "--jinja", *(["--chat-template-file", TEMPLATE_FILE] if adapter else [])]
+    options += [word for stop in about.contract.rules.stops for word in ("-r", stop)]
+    options += NO_BOS.split() if adapter and about.other_bos else []
+    said = shlex.join(options)
     first = [f'ollama create {name} -f Modelfile && ollama run {name} "What suggests gout?"'] if ollama else []
     return [
         *first,
-        f"llama-server {options} --reasoning-format none",
-        f'llama-cli {options} -p "What suggests gout?"',
+        f"llama-server {said} --reasoning-format none",
+        f'llama-cli {said} -p "What suggests gout?"',
     ]
 
 
-def readme(about: About, run: list[str], files: list[GgufFile], notes: list[str]) -> str:
-    """README.md: the commands, and what llama.cpp answered."""
+def letters_of(name: str) -> str:
+    """A name of letters that file systems, shells and Ollama take."""
+    plain = "".join(c if c.isascii() and (c.isalnum() or c in "-_.") else "-" for c in name)
+    return plain.strip("-_.") or "medcot"
+
+
+def readme(about: About, run: list[str], files: list[GgufFile], notes: list[str], carried: str = IN_FILE) -> str:
+    """README.md: the commands, what the file carries, and what llama.cpp answered."""
     said = {"name": about.name, "base": about.base, "licence": about.licence, "style": about.contract.title}
+    said["carried"] = carried
     listed = "".join(f"    {command}\n" for command in run)
     return README.substitute(said, commands=listed, checked="\n".join([*table(files), *notes]))
 

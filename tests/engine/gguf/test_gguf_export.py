@@ -70,10 +70,11 @@ def test_the_file_is_asked_the_held_out_questions_and_says_so(adapter, tmp_path)
 def test_the_contract_travels_in_the_file(adapter, tmp_path):
     from medcot.engine.gguf.llama import facts_of
 
-    made = exported(adapter, tmp_path / "shipped", questions=0)
-    assert facts_of(tmp_path / "shipped" / made.files[0].name).contract == adapter.contract
+    made = exported(adapter, tmp_path / "my shipped", questions=0)
+    assert made.commands[0] == f"cd '{tmp_path}/my shipped'"
+    assert facts_of(tmp_path / "my shipped" / made.files[0].name).contract == adapter.contract
     assert made.files[0].asked is None
-    assert "llama.cpp was not asked: no questions were wanted" in (tmp_path / "shipped" / "README.md").read_text()
+    assert "llama.cpp was not asked: no questions were wanted" in (tmp_path / "my shipped" / "README.md").read_text()
 
 
 def test_without_the_extra_the_file_is_written_and_said_to_be_unasked(adapter, tmp_path, monkeypatch):
@@ -86,11 +87,20 @@ def test_without_the_extra_the_file_is_written_and_said_to_be_unasked(adapter, t
 def test_the_adapter_alone_says_on_its_base_what_tuned_says(adapter, tmp_path):
     made = exported(adapter, tmp_path / "shipped", format="lora-gguf")
     names = {p.name for p in (tmp_path / "shipped").iterdir()}
-    assert names == {f"{adapter.name}-LoRA.gguf", "Modelfile", "README.md", "prompt_contract.json"}
+    assert names == {
+        f"{adapter.name}-LoRA.gguf",
+        "Modelfile",
+        "README.md",
+        "prompt_contract.json",
+        "chat_template.jinja",
+    }
     asked = made.files[0].asked
     assert asked.same_tokens >= 0.97 * asked.tokens > 20
     modelfile = (tmp_path / "shipped" / "Modelfile").read_text()
     assert modelfile.startswith(f"FROM ./base.gguf\nADAPTER ./{adapter.name}-LoRA.gguf\n")
+    assert "Template and end tokens would be the base's own" in (tmp_path / "shipped" / "README.md").read_text()
+    template = (tmp_path / "shipped" / "chat_template.jinja").read_text()
+    assert adapter.contract.date_string in template, "it needs nothing to be told"
 
 
 @pytest.mark.parametrize("name", ["gemma3_text", "phi3"])

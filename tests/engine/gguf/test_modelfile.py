@@ -5,6 +5,8 @@ messages, eq, and, and the fields. Ollama joins system messages into .System and
 """
 
 import re
+import shlex
+from dataclasses import replace
 
 import pytest
 
@@ -160,6 +162,29 @@ def test_the_modelfile_works_as_it_is():
         assert f"PARAMETER {wanted}" in lines
     assert 'SYSTEM """Be brief."""' in lines
     assert stops(tokenizer, contract) == ["<|im_end|>"]
+
+
+def test_the_commands_end_answers_where_the_contract_does_and_can_be_pasted():
+    _, contract = of(tiny.CHAT_TEMPLATE, style="plain")
+    about = About("Azzam/llama 3B$(id)@0123", "starter", "Apache-2.0", contract, 8192)
+    ollama, *llama = commands(about, "a.gguf")
+    assert ollama.startswith("ollama create azzam-llama-3b--id--0123 -f Modelfile && ollama run azzam-llama")
+    for line in llama:
+        words = shlex.split(line)
+        assert words[words.index("-r") + 1] == "</response>", "llama.cpp is told, not only asked"
+    _, contract = of(tiny.CHAT_TEMPLATE)
+    assert not [line for line in commands(replace(about, contract=contract), "a.gguf") if " -r " in line]
+
+
+def test_an_adapters_commands_give_its_base_the_contracts_template():
+    _, contract = of(tiny.CHAT_TEMPLATE)
+    about = About("run", "starter", "Apache-2.0", contract, 8192)
+    for line in commands(about, "base.gguf", adapter="run-LoRA.gguf")[1:]:
+        assert "-m base.gguf --lora run-LoRA.gguf" in line
+        assert "--jinja --chat-template-file chat_template.jinja" in line
+        assert "add_bos_token" not in line
+    other = commands(replace(about, other_bos=True), "base.gguf", adapter="run-LoRA.gguf", ollama=False)
+    assert all("--override-kv tokenizer.ggml.add_bos_token=bool:false" in line for line in other)
 
 
 def test_the_readme_says_the_three_commands_and_that_nothing_was_asked():
