@@ -10,6 +10,7 @@ from medcot.errors import BadInput
 from medcot.evaluation.answers import Decoding
 from medcot.settings import PromptSettings
 from tests import families, tiny
+from tests.prompts.test_chat_template import of_family
 
 WRITTEN = ("llama", "mistral", "qwen2", "qwen3", "gemma3_text", "phi3")
 PROMPTS = (
@@ -389,6 +390,20 @@ def test_words_that_are_taken_whole_do_not_matter_where_merging_makes_them_too(t
     made["model"]["vocab"]["zqzqzq"] = 1500
     with pytest.raises(BadInput, match="splits text in a way that has no name there"):
         source(folder, tokenizer=wrapped(Tokenizer.from_str(json.dumps(made))))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("system", [None, "Be brief."], ids=["", "with a system text"])
+@pytest.mark.parametrize("name", ["gemma3", "gptoss", "llama3_1", "llama3_2", "phi3", "qwen2_5", "qwen3", "qwen3_8"])
+def test_llama_cpp_renders_real_templates_as_the_contract_does(tmp_path, name, system):
+    from medcot.engine.gguf.llama import LlamaServer
+
+    tokenizer, question = of_family(name), "What suggests gout?"
+    folder = families.build("llama", tmp_path / "model", vocab_size=len(tokenizer))
+    made = source(folder, tokenizer=tokenizer, system=system)
+    made.write(tmp_path / "file.gguf", "q8_0")
+    with LlamaServer(tmp_path / "file.gguf", context=512, slots=1) as server:
+        assert server.asked_as(question, made.contract) == prompts.encode_prompt(tokenizer, made.contract, question)
 
 
 def test_a_text_begins_with_the_beginnings_token_where_the_contracts_prompt_does(tmp_path):

@@ -15,8 +15,10 @@ from medcot.engine.gguf.readme import About, commands, modelfile, readme
 from medcot.engine.gguf.template import conversations, go_template, stops
 from medcot.errors import BadInput
 from medcot.prompts.chat_template import ChatTemplate
+from medcot.prompts.pinned import pinned_template
 from medcot.settings import PromptSettings
 from tests import tiny
+from tests.prompts.test_chat_template import NAMES, UNFIT, of_family
 
 LLAMA_3 = (
     "{{- bos_token }}{%- if not date_string is defined %}{%- set date_string = strftime_now('%d %b %Y') %}{%- endif %}"
@@ -132,6 +134,27 @@ def test_ten_conversations_come_out_as_from_the_models_own_template(name):
     assert len(talks) == 10
     template = go_template(tokenizer, contract)
     assert [go(template, talk) for talk in talks] == [own.render(talk, ask=True) for talk in talks]
+
+
+@pytest.mark.parametrize("system", [None, "Be brief."], ids=["", "with a system text"])
+@pytest.mark.parametrize("name", sorted(set(NAMES) - UNFIT - {n for n in NAMES if n.endswith("_training")}))
+def test_real_templates_travel_in_both_languages(name, system):
+    """Those that TRL has stored: pinned in Jinja, and in Go as the contract's prompt and as ten conversations."""
+    if system and name == "gemma":
+        pytest.skip("refuses a system text")
+    tokenizer, user = of_family(name), {"role": "user", "content": "What suggests gout?"}
+    contract = prompts.make_contract(PromptSettings(system=system), tokenizer)
+    wanted = prompts.prompt_text(tokenizer, contract, user["content"])
+    own, told = (
+        ChatTemplate(tokenizer, contract.date_string, contract.switches),
+        [{"role": "system", "content": system}],
+    )
+    template = go_template(tokenizer, contract)
+    assert go(template, [*(told if system else []), user]) == wanted
+    talks = conversations(system=name != "gemma")
+    assert [go(template, talk) for talk in talks] == [own.render(talk, ask=True) for talk in talks]
+    tokenizer.chat_template = pinned_template(tokenizer, contract)
+    assert tokenizer.apply_chat_template([user], tokenize=False, add_generation_prompt=True) == wanted
 
 
 def test_a_template_with_another_rule_is_refused():
