@@ -25,7 +25,8 @@ for command in (
     *(evaluate.evaluate, judge.judge, evaluate.results, evaluate.score),
     *(adapters.ask, adapters.publish, adapters.export, runs.doctor, train.init_config),
 ):
-    app.command()(in_words(command))
+    # Words too many are refused by the command that can say why.
+    app.command(context_settings={"allow_extra_args": command is adapters.export})(in_words(command))
 
 
 def _version(value: bool) -> None:

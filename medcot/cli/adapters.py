@@ -4,7 +4,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from typer import Argument, Exit, Option
+from typer import Argument, Context, Exit, Option
 
 from medcot.cli import options as o
 from medcot.errors import BadInput, Problem
@@ -95,12 +95,15 @@ def publish(
 
 
 def export(
+    context: Context,
     adapter: o.AdapterName,
     to: Annotated[Path | None, Option("--to", metavar="DIR", help="A folder that is not there yet.")] = None,
     format: Annotated[str, Option("--format", help="merged, gguf (llama.cpp, Ollama) or lora-gguf.")] = "merged",
     quantize: Annotated[
         list[str] | None,
-        Option("--quantize", help="With gguf: f16, q8_0 (the default), q4_0 and others; several with commas."),
+        Option(
+            "--quantize", help="With gguf: f16, q8_0 (the default), q4_0 and others; several with commas, or again."
+        ),
     ] = None,
     check: Annotated[
         str | None, Option("--check", metavar="URL", help="Ask a server that it was deployed on; nothing is written.")
@@ -126,6 +129,7 @@ def export(
     from medcot.settings.export import export_order
     from medcot.workers import client
 
+    _require_no_more(context.args, quantize)
     named = [name for given in quantize or [] for name in given.replace(",", " ").split()]
     order = export_order(format, named, questions=questions, max_new_tokens=max_new_tokens)
     server = _server(check, model, to)
@@ -144,6 +148,16 @@ def export(
         display.exported(made)
     if said.problem if server else any(file.refused for file in made.files):
         raise Exit(o.FAILED)
+
+
+def _require_no_more(more: list[str], quantize: list[str] | None) -> None:
+    """Raise BadInput for words that belong to nothing."""
+    if not more:
+        return
+    if quantize:
+        fix = f"Join several with commas: --quantize {','.join([*quantize, *more])}"
+        raise BadInput.of("--quantize", f"takes one word, and {' '.join(more)} stands apart.", fix)
+    raise BadInput.of("RUN", f"{' '.join(more)} is too much: one is exported at a time.", "Leave it out.")
 
 
 def _server(url: str | None, model: str | None, to: Path | None) -> "EndpointSettings | None":

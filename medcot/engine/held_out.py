@@ -31,6 +31,10 @@ class Asked:
     most: int = 0  # tokens that each of tuned's answers could have
     note: str = ""
 
+    def named(self, number: int) -> str:
+        """Which question it is, counted from 0, for who has the data."""
+        return f"record {self.records[number].record}" if self.records else f"sample question {number + 1}"
+
     def within(self, most: int) -> "Asked":
         """Only the questions that tuned answered in fewer tokens: with so many at most, its other answers are cut."""
         kept = [i for i, answer in enumerate(self.tuned) if 0 < answer.tokens < most]

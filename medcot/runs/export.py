@@ -37,6 +37,7 @@ class AskedFile(BaseModel):
 
     questions: int
     same_prompts: int  # whose tokens, by the file's own template and tokenizer, are those of the contract
+    other_prompts: list[str] = []  # which questions have others
     tokens: int
     same_tokens: int
     same_answers: int  # to the last token

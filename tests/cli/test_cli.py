@@ -130,3 +130,14 @@ def test_a_resume_with_other_settings_beside_it_is_refused(tiny_model, records):
     done = medcot("train", "--resume", "latest", "--set", "training.max_steps=200")
     assert done.returncode == 2
     assert "goes on with the run's own settings" in " ".join(done.stderr.split())
+
+
+def test_words_that_stand_apart_are_refused_with_the_way_to_write_them(runs_dir):
+    asked = ["export", "latest", "--runs-dir", str(runs_dir), "--to", "x", "--format", "gguf"]
+    apart = medcot(*asked, "--quantize", "f16", "q8_0", "q4_0")
+    assert apart.returncode == 2
+    assert "Join several with commas: --quantize f16,q8_0,q4_0" in " ".join(apart.stderr.split())
+    again = medcot(*asked, "--quantize", "f16", "--quantize", "q9")
+    assert "--quantize: 'q9' is none" in " ".join(again.stderr.split()), "each of them is read"
+    more = medcot(*asked, "another")
+    assert "RUN: another is too much" in " ".join(more.stderr.split())

@@ -1,10 +1,12 @@
 """A GGUF file as an arm of an evaluation, or asked one question: by llama.cpp, under the contract that it carries."""
 
 from collections.abc import Iterator
+from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from medcot import machine
 from medcot.engine.answer.batch import Asking
 from medcot.engine.answer.load import TAKEN
 from medcot.engine.gguf.llama import SLOTS, FileFacts, LlamaServer, facts_of, require_llama
@@ -17,6 +19,7 @@ from medcot.settings.export import is_file
 from medcot.workers.protocol import AskFileRequest
 
 BYTES_A_TOKEN = 1  # at least, so that a prompt's bytes are room enough
+FOLLOW_SECONDS = 2.0
 MARKUP = 512  # tokens for a template's own
 TOLD = (
     "{name} carries no prompt contract: its own chat template makes the prompts, and is told the run's system text, "
@@ -104,5 +107,15 @@ def answer(request: AskFileRequest, report: Report) -> Reply:
     decoding = request.decoding
     report(Progress(stage=f"Loading {file.path.name} in llama.cpp"))
     with file.served([request.question], contract, decoding.max_new_tokens, 1) as server:
-        report(Progress(stage="Answering"))
-        return server.reply(request.question, contract, decoding)
+        return followed(server, machine.in_thread(server.reply, request.question, contract, decoding), report)
+
+
+def followed(server: LlamaServer, reply: Future[Reply], report: Report) -> Reply:
+    """A reply, with a word about each further part of it: who hears nothing for long takes llama.cpp for hung."""
+    report(Progress(stage="Answering"))
+    before = 0
+    while not wait([reply], timeout=FOLLOW_SECONDS).done:
+        if (tokens := server.written()) != before:
+            report(Progress(stage=f"Answering, {tokens} tokens so far"))
+            before = tokens
+    return reply.result()

@@ -25,6 +25,7 @@ from medcot.runs.export import AskedFile
 
 LEAST = {"f16": 0.9, "bf16": 0.9, "q8_0": 0.9}  # of the tokens that have to be the exported model's; of others half
 BATCH = 16  # answers of the exported model at a time
+NAMED = 10  # questions with another prompt at most
 MOST_RUNNING_ON = 0.1  # of the answers may run on where the exported model stops
 
 
@@ -45,7 +46,7 @@ class Checker:
         self.report(Progress(stage=f"Loading {file.name} in llama.cpp"))
         decoding, stops = Decoding(self.most), self.contract.rules.stops
         with LlamaServer(file, context=self.context, adapter=adapter) as server:
-            same_prompts = sum(server.asked_as(q, self.contract) == ids for q, ids in self._each())
+            other = [n for n, (q, ids) in enumerate(self._each()) if server.asked_as(q, self.contract) != ids]
             began, found = time.monotonic(), list[Completion]()
             with threads(SLOTS) as pool:
                 for answer in pool.map(lambda ids: server.complete(ids, decoding, stops), self.prompts):
@@ -53,12 +54,12 @@ class Checker:
                     stage = f"Asking {file.name} in llama.cpp"
                     self.report(Progress(stage=stage, done=len(found), total=len(self.prompts)))
             seconds = time.monotonic() - began
-        return self._compared(found, same_prompts, seconds)
+        return self._compared(found, other, seconds)
 
     def _each(self) -> Iterator[tuple[str, list[int]]]:
         return zip(self.asked.questions, self.prompts, strict=True)
 
-    def _compared(self, found: list[Completion], same_prompts: int, seconds: float) -> AskedFile:
+    def _compared(self, found: list[Completion], other: list[int], seconds: float) -> AskedFile:
         tokens = same = same_answers = 0
         doubtful = list[list[int]]()  # prompts whose answers run on, after another token than the model's
         for number, (prompt, answer) in enumerate(zip(self.prompts, found, strict=True), start=1):
@@ -70,7 +71,8 @@ class Checker:
                 doubtful.append(prompt)
         return AskedFile(
             questions=len(found),
-            same_prompts=same_prompts,
+            same_prompts=len(found) - len(other),
+            other_prompts=[self.asked.named(number) for number in other],
             tokens=tokens,
             same_tokens=same,
             same_answers=same_answers,
@@ -114,7 +116,8 @@ def verdict(asked: AskedFile, quantization: str) -> str:
     """Why a file is not kept; empty if it is."""
     if asked.same_prompts < asked.questions:
         other = asked.questions - asked.same_prompts
-        return f"its template or tokenizer makes {other} of {asked.questions} prompts other than the contract's"
+        what = f"its template or tokenizer makes {other} of {asked.questions} prompts other than the contract's"
+        return f"{what}: of {', '.join(asked.other_prompts[:NAMED])}" if asked.other_prompts else what
     least = LEAST.get(quantization, 0.5)
     if asked.same_tokens < least * asked.tokens:
         return (

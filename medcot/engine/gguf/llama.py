@@ -27,10 +27,11 @@ from medcot.settings.export import can_run_files
 
 Body = dict[str, Any]  # of a request, as llama.cpp's server has it
 MODULE = "medcot.engine.gguf.server"
-LOAD_SECONDS, ANSWER_SECONDS = 600.0, 1800.0
+LOAD_SECONDS, ANSWER_SECONDS, SLOTS_SECONDS = 600.0, 1800.0, 10.0
 SLOTS = 4  # answers at once
 INSTALL = "Install it: pip install 'medcot[export]'"
 LONGEST_TEXT = 1_000_000  # characters of a contract
+TOO_SLOW = f"llama.cpp gave no whole answer within {ANSWER_SECONDS / 60:.0f} minutes. Ask for fewer new tokens."
 LONG_FACTORS = "rope_factors_long"
 
 
@@ -116,6 +117,8 @@ class LlamaServer:
             return response.json()
         except httpx.HTTPStatusError as error:
             raise WorkerFailed(f"llama.cpp refused a question: {error.response.text[:300]}") from None
+        except httpx.ReadTimeout:
+            raise WorkerFailed(TOO_SLOW) from None
         except (httpx.HTTPError, ValueError) as error:
             raise WorkerFailed(f"llama.cpp ended while it was asked ({first_line(error)}).") from None
 
@@ -127,6 +130,14 @@ class LlamaServer:
     def prompt(self, messages: list[dict[str, str]], told: Mapping[str, str | bool] | None = None) -> str:
         """The messages under the template in the file, which may be told a date and switches."""
         return str(self._asked("/apply-template", {"messages": messages, "chat_template_kwargs": told or {}})["prompt"])
+
+    def written(self) -> int:
+        """Tokens of the answers under way so far."""
+        try:
+            slots = self._http.get("/slots", timeout=SLOTS_SECONDS).json()
+            return sum(int(one.get("n_decoded") or 0) for slot in slots for one in slot.get("next_token") or [])
+        except (httpx.HTTPError, ValueError, TypeError, AttributeError):
+            return 0  # it is asked again soon
 
     def text(self, tokens: list[int]) -> str:
         """The text of tokens as they are, special ones included."""
@@ -210,7 +221,7 @@ class FileFacts:
 
 
 def facts_of(file: Path) -> FileFacts:
-    """What a GGUF file says of itself. Raises BadInput for no GGUF file, or a contract that cannot be read."""
+    """What a GGUF file says of itself. Raises BadInput for no GGUF file of a model, or a bad contract."""
     import gguf
 
     from medcot.engine.gguf.writer import CONTRACT_KEY
@@ -219,12 +230,16 @@ def facts_of(file: Path) -> FileFacts:
     try:
         reader = gguf.GGUFReader(file)
         text, arch = _value(reader, CONTRACT_KEY), _value(reader, gguf.Keys.General.ARCHITECTURE)
+        alone = _value(reader, gguf.Keys.General.TYPE) == gguf.GGUFType.ADAPTER
         bounds = [_value(reader, gguf.Keys.LLM.CONTEXT_LENGTH.format(arch=arch))]
         if any(tensor.name == f"{LONG_FACTORS}.weight" for tensor in reader.tensors):
             bounds.append(_value(reader, gguf.Keys.Rope.SCALING_ORIG_CTX_LEN.format(arch=arch)))
         window = min((int(str(bound)) for bound in bounds if bound), default=None)
     except (OSError, ValueError, LookupError, MemoryError, OverflowError) as error:
         raise BadInput.of(str(file), f"is no GGUF file that can be read: {first_line(error)}.", fix) from None
+    if alone:
+        what = "is an adapter alone, which answers only beside its base's file."
+        raise BadInput.of(str(file), what, "Use a file of --format gguf, or serve both as the README beside it says.")
     if text is None:
         return FileFacts(None, window)
     try:

@@ -10,8 +10,11 @@ from medcot.adapters.open import of_run
 from medcot.cli import app
 from medcot.engine import deployed
 from medcot.engine.answer.server import Endpoint
+from medcot.engine.gguf import arm
+from medcot.engine.gguf.arm import FileArm
+from medcot.engine.gguf.llama import LlamaServer
 from medcot.engine.held_out import Asked, asked_of
-from medcot.errors import BadInput
+from medcot.errors import BadInput, WorkerFailed
 from medcot.evaluation.answers import Decoding, Shown
 from medcot.prompts.contract import STYLES, PromptContract
 from medcot.runs.export import shipped
@@ -69,6 +72,39 @@ def test_the_command_line_asks_a_file(file, runs_dir):
     refused = CliRunner().invoke(app, ["ask", "no.gguf", "What suggests gout?"])
     assert refused.exit_code == 2
     assert "there is no such file" in refused.output
+
+
+def test_an_adapters_file_is_said_to_need_its_base(run, tmp_path):
+    from transformers import AutoConfig
+
+    from medcot.engine.gguf.adapter import write_adapter
+    from medcot.engine.gguf.writer import Naming
+
+    adapter, alone = of_run(run), tmp_path / "x-LoRA.gguf"
+    config = AutoConfig.from_pretrained(adapter.base.id)
+    write_adapter(adapter.path, config, adapter.contract, Naming("x", "y", "z"), alone)
+    with pytest.raises(BadInput, match=r"x-LoRA.gguf: is an adapter alone, which answers only beside its base's file"):
+        FileArm.of(str(alone))
+
+
+def test_a_slow_answer_is_followed_so_that_nobody_takes_llama_cpp_for_hung(file, monkeypatch):
+    """The client ends a process that says nothing for ten minutes; an answer may take longer."""
+    monkeypatch.setattr(arm, "FOLLOW_SECONDS", 0.001)
+    stages, request = [], AskFileRequest(file=file, question="What suggests gout?", max_new_tokens=400)
+    found = arm.answer(request, lambda event: stages.append(event.stage))
+    counts = [int(stage.split()[1]) for stage in stages if stage.endswith("tokens so far")]
+    assert counts == sorted(counts)
+    assert 0 < counts[-1] <= found.tokens
+
+
+def test_an_answer_that_takes_too_long_is_not_called_an_end_of_llama_cpp(monkeypatch):
+    def slow(request):
+        raise httpx.ReadTimeout("timed out")
+
+    server = LlamaServer.__new__(LlamaServer)
+    server._http = httpx.Client(base_url="http://x", transport=httpx.MockTransport(slow))
+    with pytest.raises(WorkerFailed, match=r"no whole answer within 30 minutes\. Ask for fewer new tokens"):
+        server.complete([1], Decoding(8))
 
 
 @pytest.mark.slow

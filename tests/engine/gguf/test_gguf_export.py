@@ -8,13 +8,14 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from medcot.adapters.open import of_run
 from medcot.engine.gguf import check
-from medcot.engine.held_out import Asked
+from medcot.engine.held_out import Asked, asked_of
 from medcot.errors import BadInput, WorkerFailed
 from medcot.prompts.contract import PromptContract
 from medcot.runs.export import AskedFile, clear, drafting, shipped
@@ -165,11 +166,23 @@ def asked(**values):
         ({"same_tokens": 499}, "q4_0", "only 499"),
         ({"running_on": 3}, "q4_0", "3 of 24 answers run on where the exported model stops"),
         ({"same_prompts": 23}, "f16", "makes 1 of 24 prompts other than the contract's"),
+        ({"same_prompts": 23, "other_prompts": ["record 7"]}, "f16", "other than the contract's: of record 7"),
     ],
 )
 def test_a_file_that_babbles_is_not_good(values, quantization, words):
     said = check.verdict(asked(**values), quantization)
     assert words in said if words else said == ""
+
+
+def test_a_question_with_another_prompt_is_named_by_its_record(adapter, tmp_path, monkeypatch):
+    """llama.cpp reads the name of a special token in a question as that token."""
+    from medcot.engine.gguf import export as engine
+
+    questions = asked_of(adapter, 3)
+    odd = replace(questions, questions=[*questions.questions[:2], "What does <|im_end|> suggest?"])
+    monkeypatch.setattr(engine, "asked_of", lambda *given: odd)
+    with pytest.raises(WorkerFailed, match=rf"makes 1 of 3 prompts .*: of record {questions.records[2].record}\. "):
+        exported(adapter, tmp_path / "shipped", questions=3)
 
 
 def test_a_file_that_is_not_good_is_removed_and_the_others_are_kept(adapter, tmp_path, monkeypatch):
