@@ -1,5 +1,6 @@
 """Commands on runs: runs, show, stop, rename, note, delete; and doctor, which looks at the machine."""
 
+import shlex
 import sys
 from typing import TYPE_CHECKING, Annotated
 
@@ -8,15 +9,29 @@ from typer import Argument, Option, confirm
 from medcot.cli import options as o
 from medcot.errors import BadInput
 from medcot.safety.foreign import visible
+from medcot.settings.names import STARTER
 
 if TYPE_CHECKING:
     from medcot.runs.run import Run
+    from medcot.settings import RunSettings
+
+VLLM_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # that its --max-lora-rank takes
 
 
 def facts(run: "Run") -> dict[str, object]:
     """A run's name and note, its size, and its adapter if that was not trained here."""
     origin = {"adapter": adapter} if (adapter := run.origin()) else {}
     return {**run.about().model_dump(), "size_bytes": run.size_bytes(), **origin}
+
+
+def serving(run: "Run", settings: "RunSettings") -> str:
+    """The command by which vLLM serves base and tuned; empty where there is nothing that it takes."""
+    rank = next((r for r in VLLM_RANKS if r >= settings.lora.rank), None)
+    if not run.has_adapter or run.origin() or settings.model.id == STARTER or settings.lora.dora or rank is None:
+        return ""
+    base = [settings.model.id, *(["--revision", settings.model.revision] if settings.model.revision else [])]
+    words = ["vllm", "serve", *base, "--served-model-name", "base", "--enable-lora", "--max-lora-rank", str(rank)]
+    return shlex.join([*words, "--lora-modules", f"tuned={run.adapter_dir}"])
 
 
 def runs(runs_dir: o.RunsDir = o.DEFAULT_RUNS, as_json: o.AsJson = False) -> None:
@@ -42,7 +57,12 @@ def show(run: o.RunId = "latest", runs_dir: o.RunsDir = o.DEFAULT_RUNS, as_json:
     settings, status = found.settings(), found.shown_status()
     if as_json:
         figures = {"settings": settings.model_dump(mode="json"), "metrics": found.metrics()}
-        ended = {"run_dir": str(found.path), "error": status.error, "hint": status.hint}
+        ended = {
+            "run_dir": str(found.path),
+            "error": status.error,
+            "hint": status.hint,
+            "serve": serving(found, settings),
+        }
         o.emit({"id": found.id, "state": status.state, **figures, **facts(found), **ended})
         return
     display.runs([found])
@@ -57,6 +77,8 @@ def show(run: o.RunId = "latest", runs_dir: o.RunsDir = o.DEFAULT_RUNS, as_json:
         display.ending(found.id, status)
     if summary := found.latest_summary():
         display.summary(summary)
+    if command := serving(found, settings):
+        o.echo(f"serve {command}")
     o.echo(f"files {found.path}")
 
 

@@ -1,6 +1,7 @@
 """Names, notes and deletion of runs: nothing becomes a path, and no living run goes."""
 
 import os
+import shlex
 
 import pytest
 
@@ -99,6 +100,24 @@ def test_the_command_line_renames_notes_and_deletes(run, runs_dir):
     assert "Traceback" not in refused.stderr
     assert only_json(medcot("delete", "my run", "--yes", "--json")) == {"run": run.id, "deleted": True}
     assert not run.path.exists()
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"model": {"id": "me/base", "revision": "abc"}, "lora": {"rank": 20}}, "me/base --revision abc ... 32"),
+        ({"model": {"id": "me/base"}, "lora": {"rank": 8}}, "me/base ... 8"),
+        ({"model": {"id": "me/base"}, "lora": {"rank": 8, "dora": True}}, ""),
+        ({}, ""),
+    ],
+)
+def test_show_has_the_command_that_serves_base_and_tuned_where_vllm_can(store, changed, said):
+    run = write_run(store, build({"recipe": "demo", **changed}), "finished", adapter=True)
+    shown = only_json(medcot("show", run.id, "--json"))["serve"]
+    named, _, rank = said.partition(" ... ")
+    known = f"vllm serve {named} --served-model-name base --enable-lora --max-lora-rank {rank} --lora-modules tuned="
+    assert shown == (f"{known}{shlex.quote(str(run.adapter_dir))}" if said else "")
+    assert (f"serve {shown}" in medcot("show", run.id).stdout) == bool(said)
 
 
 def test_delete_asks_and_without_anybody_to_ask_refuses(run):
