@@ -53,6 +53,36 @@ def test_an_adapter_is_downloaded_and_loaded_and_an_export_runs_to_its_end(
     expect(page.locator("#export-command")).to_contain_text(f"export {tuned.id} --to {tuned.id}-merged")
 
 
+def test_a_gguf_file_is_chosen_written_asked_by_llama_cpp_and_downloaded(serve, open_page, tuned, tmp_path):
+    gguf, _ = pytest.importorskip("gguf"), pytest.importorskip("xllamacpp")
+    page = open_page(serve(tuned.path.parent, FakeClient()))
+    page.locator("#take-it").click()
+    page.locator("#export-format").get_by_role("radio", name="gguf: One file").check()
+    page.locator("#export-quantize input").click()
+    page.get_by_role("option", name="f16: 16 bits, as").click()
+    page.keyboard.press("Escape")
+    page.get_by_role("button", name="Start export", exact=True).click()
+    try:
+        expect(page.locator("#exports .mc-badge")).to_be_visible()
+        (export,) = exports_of(tuned.path)
+        wait_until(lambda: export.status().state not in ALIVE, 240)
+        assert export.status().state == "finished", export.log_tail()
+        with page.expect_download() as download:
+            page.get_by_role("link", name="Export as a zip").click()
+    finally:
+        for job in exports_of(tuned.path):
+            end(job)
+    (made,) = export.made().files
+    assert made.quantization == "f16"
+    assert made.asked.questions == made.asked.same_prompts == 4, "the held-out records, asked by llama.cpp"
+    folder = unpacked(download.value.path(), tmp_path)
+    assert "llama-server" in (folder / "README.md").read_text(encoding="utf-8")
+    file = gguf.GGUFReader(folder / made.name)
+    assert file.fields["medcot.prompt_contract"]
+    page.locator("#take").get_by_role("button", name="The same on the command line").click()
+    expect(page.locator("#export-command")).to_contain_text("--quantize f16")
+
+
 def unpacked(archive: Path, to: Path) -> Path:
     """Unpack a zip that has one folder, and return that."""
     with zipfile.ZipFile(archive) as content:
