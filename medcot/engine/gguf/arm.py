@@ -115,7 +115,7 @@ def followed(server: LlamaServer, reply: Future[Reply], report: Report) -> Reply
     report(Progress(stage="Answering"))
     before = 0
     while not wait([reply], timeout=FOLLOW_SECONDS).done:
-        if (tokens := server.written()) != before:
+        if (tokens := server.written()) > before:  # it is 0 again at the end
             report(Progress(stage=f"Answering, {tokens} tokens so far"))
             before = tokens
     return reply.result()
