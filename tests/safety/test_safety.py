@@ -140,15 +140,17 @@ def seconds(look, text):
 def require_linear(unit):
     long = (unit * 20_000)[:20_000]
     for look in (safety.emergency, identifiers):
-        half, whole = (min(seconds(look, long[:n]) for _ in range(5)) for n in (10_000, 20_000))
-        assert whole < max(3.5 * half, 0.05), f"{look.__name__}: {half} and {whole} s"
+        # In turns, since a core is slower at times: four times the text takes four times as long, and not sixteen.
+        tries = [(seconds(look, long[:5_000]), seconds(look, long)) for _ in range(5)]
+        quarter, whole = map(min, zip(*tries, strict=True))
+        assert whole < max(8 * quarter, 0.05), f"{look.__name__}: {quarter} and {whole} s"
 
 
 UNITS = ("1", "1-", "A-", "a.", "1/", "(415) ", "a@b.", "Patient Aa ", "MRN 1", "3 March ", "no a ", "+44 20 ")
 
 
 @pytest.mark.parametrize("unit", UNITS)
-def test_a_text_twice_as_long_takes_twice_the_time_and_not_four_times(unit):
+def test_a_longer_text_takes_longer_in_proportion(unit):
     require_linear(unit)
 
 
