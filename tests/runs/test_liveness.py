@@ -59,6 +59,12 @@ def worker():
         child.stdout.close()
 
 
+def freeze(child: subprocess.Popen) -> None:
+    """Stop it, and wait until it stands: a SIGTERM that comes before is taken first, and ends it."""
+    child.send_signal(signal.SIGSTOP)
+    os.waitpid(child.pid, os.WUNTRACED)
+
+
 def end(child: subprocess.Popen) -> None:
     child.send_signal(signal.SIGCONT)
     child.kill()
@@ -226,7 +232,7 @@ def test_a_strange_thing_in_the_locks_place_is_no_worker(run, strange):
 
 def test_a_worker_without_a_sign_for_minutes_is_said_and_how_to_end_it(run, worker, capsys):
     child = worker(run)
-    child.send_signal(signal.SIGSTOP)
+    freeze(child)
     touched(run, 30)
     quiet = mark(run)
     assert run.silence(run.status()) == ""
@@ -244,7 +250,7 @@ def test_a_worker_without_a_sign_for_minutes_is_said_and_how_to_end_it(run, work
 
 def test_who_asks_a_silent_worker_to_stop_is_told_what_ends_it(store, run, worker, capsys):
     child = worker(run, WORKER_MODULE, str(run.path.resolve()))
-    child.send_signal(signal.SIGSTOP)
+    freeze(child)
     stop(run.id, store.root)
     assert "no sign" not in capsys.readouterr().out
     touched(run, 200)
