@@ -11,8 +11,7 @@ from contextlib import closing
 
 from medcot import prompts
 from medcot.engine import models
-from medcot.engine.answer.batch import threads
-from medcot.engine.answer.server import Endpoint
+from medcot.engine.answer.server import Endpoint, threads
 from medcot.engine.held_out import Asked, asked_of
 from medcot.errors import BadInput
 from medcot.evaluation.answers import Decoding, Reply

@@ -7,11 +7,12 @@ import errno
 import shutil
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
+from typing import TypeVar
 
 from pydantic import BaseModel
 
@@ -70,6 +71,10 @@ class Exported(BaseModel):
     files: list[GgufFile] = []
     notes: list[str] = []
     commands: list[str] = []  # that run what was written
+
+    @property
+    def kept(self) -> list[GgufFile]:
+        return [file for file in self.files if file.quantization in QUANTIZATIONS and not file.refused]
 
 
 class Export(JobDir):
@@ -215,34 +220,41 @@ class Shipped:
         return self.quantization.upper()
 
 
+File = TypeVar("File", GgufFile, Shipped)
+
+
 def shipped(run: Path) -> list[Shipped]:
     """The GGUF files of a run's exports that are there, one of each quantization, checked and newest first."""
-    found = [file for export in exports_of(run) for file in _files_of(export)]
-    newest = {file.quantization: file for file in reversed(found) if not file.checked}
-    newest |= {file.quantization: file for file in reversed(found) if file.checked}
-    return sorted(newest.values(), key=lambda file: list(QUANTIZATIONS).index(file.quantization))
+    found = [file for export, made in _finished(run) for file in _there(export, made)]
+    return _one_of_each(sorted(found, key=lambda file: not file.checked))
 
 
 def checked(run: Path) -> list[GgufFile]:
     """What llama.cpp answered from the run's GGUF files, the newest of each quantization, wherever they are now."""
-    made = (export.made() for export in exports_of(run) if export.status().state == "finished")
-    found = [file for one in made if one for file in one.files if file.asked and not file.refused]
-    newest = {file.quantization: file for file in reversed(found)}
-    return [newest[name] for name in QUANTIZATIONS if name in newest]
+    return _one_of_each([file for _, made in _finished(run) for file in made.kept if file.asked])
 
 
-def _files_of(export: Export) -> list[Shipped]:
-    """The whole GGUF files that a finished export kept."""
-    made = export.made() if export.status().state == "finished" else None
-    if made is None:
-        return []
+def _finished(run: Path) -> Iterator[tuple[Export, Exported]]:
+    """The run's finished exports and what they made, newest first."""
+    for export in exports_of(run):
+        if export.status().state == "finished" and (made := export.made()):
+            yield export, made
+
+
+def _there(export: Export, made: Exported) -> list[Shipped]:
+    """The files that an export kept and that are still whole."""
     folder = export.target if export.target.is_dir() else Path(made.path)  # the runs may have been moved since
-    kept = [file for file in made.files if file.quantization in QUANTIZATIONS and not file.refused]
     return [
         Shipped(folder / file.name, file.quantization, file.asked is not None)
-        for file in kept
+        for file in made.kept
         if Path(file.name).name == file.name and _size(folder / file.name) == file.bytes
     ]
+
+
+def _one_of_each(files: Sequence[File]) -> list[File]:
+    """The first file of each quantization."""
+    first = {file.quantization: file for file in reversed(files)}
+    return [first[name] for name in QUANTIZATIONS if name in first]
 
 
 def _size(path: Path) -> int:

@@ -4,10 +4,11 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Page, expect
 
-from medcot.runs.export import exports_of
+from medcot.runs.export import Export, exports_of
 from medcot.runs.job_dir import ALIVE
+from medcot.runs.run import Run
 from tests.browser.conftest import PATIENCE, end, wait_until
 from tests.fakes import FakeClient
 
@@ -38,16 +39,11 @@ def test_an_adapter_is_downloaded_and_loaded_and_an_export_runs_to_its_end(
         page.reload()
         page.get_by_role("tab", name="Evaluate", exact=True).click()
         page.get_by_role("button", name="Download or export").click()
-        (export,) = exports_of(tuned.path)
-        wait_until(lambda: export.status().state not in ALIVE, 180)
-        assert export.status().state == "finished", export.log_tail()
-        with page.expect_download() as download:
-            page.get_by_role("link", name="Export as a zip").click()
+        _, folder = finished(page, tuned, tmp_path, 180)
     finally:
         for job in exports_of(tuned.path):
             end(job)
     expect(page.locator("#exports")).to_contain_text("Checked: computing in")
-    folder = unpacked(download.value.path(), tmp_path)
     AutoModelForCausalLM.from_pretrained(folder)
     page.locator("#take").get_by_role("button", name="The same on the command line").click()
     expect(page.locator("#export-command")).to_contain_text(f"export {tuned.id} --to {tuned.id}-merged")
@@ -64,23 +60,28 @@ def test_a_gguf_file_is_chosen_written_asked_by_llama_cpp_and_downloaded(serve, 
     page.get_by_role("button", name="Start export", exact=True).click()
     try:
         expect(page.locator("#exports .mc-badge")).to_be_visible()
-        (export,) = exports_of(tuned.path)
-        wait_until(lambda: export.status().state not in ALIVE, 240)
-        assert export.status().state == "finished", export.log_tail()
-        with page.expect_download() as download:
-            page.get_by_role("link", name="Export as a zip").click()
+        export, folder = finished(page, tuned, tmp_path, 240)
     finally:
         for job in exports_of(tuned.path):
             end(job)
     (made,) = export.made().files
     assert made.quantization == "f16"
     assert made.asked.questions == made.asked.same_prompts == 4, "the held-out records, asked by llama.cpp"
-    folder = unpacked(download.value.path(), tmp_path)
     assert "llama-server" in (folder / "README.md").read_text(encoding="utf-8")
     file = gguf.GGUFReader(folder / made.name)
     assert file.fields["medcot.prompt_contract"]
     page.locator("#take").get_by_role("button", name="The same on the command line").click()
     expect(page.locator("#export-command")).to_contain_text("--quantize f16")
+
+
+def finished(page: Page, run: Run, to: Path, seconds: float) -> tuple[Export, Path]:
+    """The run's one export, which finishes within so many seconds, and its zip unpacked."""
+    (export,) = exports_of(run.path)
+    wait_until(lambda: export.status().state not in ALIVE, seconds)
+    assert export.status().state == "finished", export.log_tail()
+    with page.expect_download() as download:
+        page.get_by_role("link", name="Export as a zip").click()
+    return export, unpacked(download.value.path(), to)
 
 
 def unpacked(archive: Path, to: Path) -> Path:

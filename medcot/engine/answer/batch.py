@@ -3,16 +3,15 @@
 import itertools
 import math
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from concurrent.futures import as_completed
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
 from medcot import prompts
 from medcot.engine import distributed, models
-from medcot.engine.answer.server import Endpoint
+from medcot.engine.answer.server import Endpoint, threads
 from medcot.engine.decode.decoder import DecodedSequence, PairDecoder
 from medcot.errors import BadInput
 from medcot.evaluation.answers import BASE, TOLD, TUNED, Answer, Decoding, Question, Reply, asked_as
@@ -119,16 +118,6 @@ class Asking:
                 self.take(future.result())
                 eta = (time.monotonic() - started) / number * (len(left) - number)
                 self.report(Progress(stage="Answering", done=number, total=len(left), eta_seconds=eta))
-
-
-@contextmanager
-def threads(count: int) -> Iterator[ThreadPoolExecutor]:
-    """Threads that ask a server; nobody waits for requests under way when it ends, which then end by themselves."""
-    pool = ThreadPoolExecutor(count)
-    try:
-        yield pool
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
 
 
 class Pace:

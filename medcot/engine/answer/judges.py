@@ -1,12 +1,12 @@
 """A judge: a model on a server, or one on this machine, that is given messages and gives text."""
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_EXCEPTION, wait
 from typing import NamedTuple, Protocol
 
 import httpx
 
-from medcot.engine.answer.server import OTHER_SHAPE, Body, Declined, Server, parts_of
+from medcot.engine.answer.server import OTHER_SHAPE, Body, Declined, Server, parts_of, threads
 from medcot.errors import BadInput, Problem
 from medcot.evaluation.judge.asking import Ask
 from medcot.settings.evaluation import ServerSettings
@@ -60,17 +60,15 @@ class ServerJudge:
         def one(ask: Ask) -> None:
             take(ask, self._said(ask, named))
 
-        pool = ThreadPoolExecutor(self._server.settings.concurrency)
-        try:
+        with threads(self._server.settings.concurrency) as pool:
             futures = [pool.submit(one, ask) for ask in asks]
-            done, _ = wait(futures, return_when=FIRST_EXCEPTION)
-            for future in done:
-                future.result()
-        except BadInput:
-            pool.shutdown(cancel_futures=True)  # what the server answers of the requests under way is kept
-            raise
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+            try:
+                done, _ = wait(futures, return_when=FIRST_EXCEPTION)
+                for future in done:
+                    future.result()
+            except BadInput:
+                pool.shutdown(cancel_futures=True)  # what the server answers of the requests under way is kept
+                raise
 
     def _said(self, ask: Ask, named: Callable[[Ask], str]) -> Said:
         try:

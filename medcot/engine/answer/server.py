@@ -7,7 +7,9 @@ the environment, put into one header, and never into a message or a log.
 
 import os
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
 
 import httpx
@@ -112,6 +114,16 @@ class Server:
             return response.status_code == httpx.codes.OK and "version" in parse_json(response.text)
         except (httpx.HTTPError, ValueError, TypeError):
             return False
+
+
+@contextmanager
+def threads(count: int) -> Iterator[ThreadPoolExecutor]:
+    """Threads that ask a server; nobody waits for requests under way when it ends, which then end by themselves."""
+    pool = ThreadPoolExecutor(count)
+    try:
+        yield pool
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 class Endpoint(Server):

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from medcot import prompts
-from medcot.engine.answer.batch import threads
+from medcot.engine.answer.server import threads
 from medcot.engine.decode.runner import left_padded
 from medcot.engine.gguf.family import context_length, family_of
 from medcot.engine.gguf.llama import SLOTS, Completion, LlamaServer
