@@ -3,9 +3,9 @@
     python benchmarks/several_gpus.py --model FOLDER --data FILE [--processes 1 2 4] [--sequences 16 64 128]
 
 The same sequences an optimizer step for all, 16 as the recipe has them where nothing else is said, arranged by the
-planner for each. Whole jobs as a user starts them; the speed is read from their events, from the fifth step to the
-last, and of the second half of these alone (steady: attention's plans are built and passes captured by then), padding
-not counted. The limit is 4 operations a parameter and token at this card's own rate of a large bf16
+planner for each. Whole jobs as a user starts them; the speed is read from their events, from before the first step to
+after the last, and of the second half of the steps alone (steady: attention's plans are built and passes captured by
+then), padding not counted. The limit is 4 operations a parameter and token at this card's own rate of a large bf16
 product, times the GPUs. A second round, where time allows, finds the kernels compiled.
 """
 
@@ -25,7 +25,6 @@ from medcot.runs.run import Run
 from medcot.runs.store import RunStore
 
 MICRO_BATCH = 2  # the recipe's
-SKIPPED = 4  # steps in which kernels are compiled and caches filled
 
 
 def main() -> None:
@@ -35,7 +34,8 @@ def main() -> None:
     parser.add_argument("--quantization", nargs="*", default=["none", "4bit"])
     parser.add_argument("--sequences", nargs="*", type=int, default=[16], help="an optimizer step, even")
     parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--steps", type=int, default=16, help="that are timed")
+    parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--log-steps", type=int, default=25, help="the recipe's; each logged step waits for the GPUs")
     args = parser.parse_args()
     rows = measuring.Rows(args.out, args.seconds)
     peak = measuring.peak_tflops()
@@ -57,7 +57,7 @@ def main() -> None:
 def trained(args: Any, quantization: str, sequences: int, count: int) -> Run:
     """One whole job, and its run directory."""
     folder = Path(tempfile.mkdtemp())
-    steps = SKIPPED + (2 if args.tiny else args.steps)
+    steps = 4 if args.tiny else args.steps
     values = {
         "model.id": args.model,
         "model.quantization": quantization,
@@ -67,7 +67,7 @@ def trained(args: Any, quantization: str, sequences: int, count: int) -> Run:
         "training.accumulation": sequences // MICRO_BATCH,
         "training.max_steps": steps,
         "training.warmup_steps": 2,
-        "training.log_steps": 1,
+        "training.log_steps": 1 if args.tiny else args.log_steps,
         "training.sample_tokens": 0,
         "training.validate_steps": steps,
         "training.save_steps": steps,
@@ -80,16 +80,16 @@ def trained(args: Any, quantization: str, sequences: int, count: int) -> Run:
 
 def tell(run: Run, rows: measuring.Rows, tflops: float, **label: Any) -> float:
     """A row of one job's speed, which is returned; 0 where it did not get so far."""
-    steps = [event for event in run.events()[0] if isinstance(event, Step)][SKIPPED - 1 :]
+    steps = [event for event in run.events()[0] if isinstance(event, Step)]
     plan, status = run.plan(), run.status()
-    rate, steady = speed(steps), speed(steps[len(steps) // 2 :])
+    rate, steady = steps[-1].tokens_per_second if steps else 0.0, speed(steps[(len(steps) - 1) // 2 :])
     rows.add(
         what="train",
         **label,
         tokens_per_second=rate,
         steady_tokens_per_second=steady,
         share_of_limit=rate * 4 * parameters(run) / (tflops * 1e12),
-        steps=len(steps) - 1,
+        steps=steps[-1].step if steps else 0,
         loss=steps[-1].loss if steps else None,
         peak_gib=max((step.gpu_memory_gib or 0 for step in steps), default=None),
         state=status.state,
