@@ -1,4 +1,4 @@
-"""Libraries that cannot load are kept out of the way of those that would fail with them."""
+"""Libraries that cannot load are kept out of the way of those that would fail with them, or take too long."""
 
 import subprocess
 import sys
@@ -21,3 +21,23 @@ print(tried.exists(), importlib.util.find_spec('torchvision'))
 """
     ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert ran.stdout.splitlines() == ["False False", "True None"]
+
+
+def test_unsloth_finds_the_one_trainer_that_is_used_and_nobody_misses_the_others_later():
+    script = """
+import importlib
+from medcot.engine import no_trainer_but_sft, without_broken_torchvision, without_wandb
+without_broken_torchvision(), without_wandb()
+def found(name):
+    try:
+        importlib.import_module(name)
+        return 'found'
+    except ModuleNotFoundError:
+        return 'hidden'
+others = ['trl.trainer.dpo_trainer', 'trl.trainer.reward_trainer', 'trl.experimental.orpo.orpo_trainer']
+with no_trainer_but_sft():
+    print(*map(found, others), found('trl.trainer.sft_trainer'))
+print(*map(found, others))
+"""
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert ran.stdout.splitlines() == ["hidden hidden hidden found", "found found found"]

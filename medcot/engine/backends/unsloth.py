@@ -4,6 +4,8 @@ import os
 from typing import Any
 from unittest import mock
 
+from medcot.data.starter import cache_dir
+from medcot.engine import no_trainer_but_sft
 from medcot.engine.backends import ActivationProfile
 from medcot.engine.models import LocalModel, compute_dtype, load_tokenizer
 from medcot.settings import LoraSettings, ModelSettings
@@ -35,7 +37,10 @@ class UnslothBackend:
     def __init__(self) -> None:
         """Import Unsloth, which must come before transformers, trl and peft."""
         os.environ.setdefault("UNSLOTH_DISABLE_STATISTICS", "1")  # it would contact a hub on load
-        from unsloth import FastLanguageModel
+        # What it writes of other libraries' code, to import it: by default into the folder one happens to be in.
+        os.environ.setdefault("UNSLOTH_COMPILE_LOCATION", str(cache_dir() / "unsloth"))
+        with no_trainer_but_sft():
+            from unsloth import FastLanguageModel
 
         self._models = FastLanguageModel
 
