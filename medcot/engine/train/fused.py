@@ -1,0 +1,143 @@
+"""Training's products on a CPU without what is computed twice, computed for nobody, or carried through memory alone.
+
+Of TRL's loss a fifth of a small model's step went into logits that were computed again for the backward pass, and into
+an entropy; of PEFT's LoRA layers a sixth into scaling, adding and adding again what a matrix product adds by itself.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+from unittest import mock
+
+import torch
+from peft.tuners.lora import Linear
+from torch import Tensor, nn
+from trl.trainer import sft_trainer
+
+CHUNK = 256  # tokens whose logits are there at once, as in TRL's own loss
+theirs = sft_trainer._chunked_cross_entropy_loss
+
+
+class CrossEntropy(torch.autograd.Function):
+    """The summed cross-entropy of `hidden` (tokens, width) under a frozen head (vocabulary, width), for `labels`, and
+    how many labels were the likeliest token.
+
+    Forward computes the gradient too, (softmax - one-hot) @ head, while a chunk's logits are there.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, head: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        right = hidden.new_zeros((), dtype=torch.float32)
+        total, gradient = hidden.new_zeros((), dtype=torch.float32), torch.zeros_like(hidden)
+        for rows in torch.arange(len(labels)).split(CHUNK):
+            logits = (hidden[rows] @ head.t()).float()
+            top, where = logits.max(1, keepdim=True)
+            shares = logits.softmax(1)
+            # By the largest share, which cannot vanish.
+            normalizer = top - shares.gather(1, where).log()
+            total += (normalizer - logits.gather(1, labels[rows, None])).sum()
+            right += (where[:, 0] == labels[rows]).sum()
+            if ctx.needs_input_grad[0]:
+                gradient[rows] = shares.to(head.dtype) @ head - head[labels[rows]]
+        ctx.save_for_backward(gradient)
+        ctx.mark_non_differentiable(right)
+        return total, right
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor, _: Tensor) -> tuple[Tensor, None, None]:
+        (gradient,) = ctx.saved_tensors
+        return gradient * upstream.to(gradient.dtype), None, None
+
+
+class LoraLinear(torch.autograd.Function):
+    """x @ W' + bias + scale * (x @ A') @ B', for x (tokens, inputs), W and bias frozen, A (rank, inputs), B (outputs,
+    rank)."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, a: Tensor, b: Tensor, scale: float) -> Tensor:
+        low = x @ a.t()
+        ctx.save_for_backward(x, weight, a, b, low)
+        ctx.scale = scale
+        result = x @ weight.t() if bias is None else torch.addmm(bias, x, weight.t())
+        return result.addmm_(low, b.t(), alpha=scale)
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, a, b, low = ctx.saved_tensors
+        to_low = (upstream @ b).mul_(ctx.scale)
+        to_b = (upstream.t() @ low).mul_(ctx.scale)
+        to_x = (upstream @ weight).addmm_(to_low, a) if ctx.needs_input_grad[0] else None
+        return to_x, None, None, to_low.t() @ x, to_b, None
+
+
+class Fused:
+    """A model's plain LoRA layers and its loss, fused while `in_place`. Whatever is not plain stays as it is."""
+
+    def __init__(self, model: nn.Module):
+        self._layers = [module for module in model.modules() if _is_plain(module)]
+
+    @contextmanager
+    def in_place(self) -> Iterator[None]:
+        for layer in self._layers:
+            layer.forward = partial(_lora, layer)
+        try:
+            with mock.patch.object(sft_trainer, theirs.__name__, cross_entropy):
+                yield
+        finally:
+            for layer in self._layers:
+                del layer.forward
+
+
+def _is_plain(module: Any) -> bool:
+    """Whether a LoRA layer is one adapter on a linear layer, without DoRA, dropout or a bias that is trained."""
+    if type(module) is not Linear or type(module.base_layer) is not nn.Linear or module.lora_variant:
+        return False
+    if len(module.active_adapters) != 1 or any(p.requires_grad for p in module.base_layer.parameters()):
+        return False
+    name = module.active_adapters[0]
+    dropout = module.lora_dropout[name]
+    return isinstance(dropout, nn.Identity) and module.lora_B[name].bias is None
+
+
+def _lora(layer: Any, x: Tensor, *more: Any, **named: Any) -> Tensor:
+    if more or named or layer.merged or layer.disable_adapters:
+        return type(layer).forward(layer, x, *more, **named)  # type: ignore[no-any-return]
+    name, base = layer.active_adapters[0], layer.base_layer
+    numbers = computed_in(base.weight)
+    a, b = layer.lora_A[name].weight.to(numbers), layer.lora_B[name].weight.to(numbers)
+    bias = None if base.bias is None else base.bias.to(numbers)
+    with torch.autocast("cpu", enabled=False):
+        flat = x.to(numbers).reshape(-1, x.shape[-1])
+        result: Tensor = LoraLinear.apply(  # type: ignore[no-untyped-call]
+            flat, base.weight.to(numbers), bias, a, b, layer.scaling[name]
+        )
+    return result.view(*x.shape[:-1], -1)
+
+
+def computed_in(weight: Tensor) -> torch.dtype:
+    """The number format of a product with this weight."""
+    return torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else weight.dtype
+
+
+def cross_entropy(
+    hidden_states: Tensor,
+    lm_head_weight: Tensor,
+    chunk_size: int,
+    labels: Tensor | None = None,
+    num_items_in_batch: Tensor | int | None = None,
+    **more: Any,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """TRL's loss of a batch, by its own arguments: (loss, right tokens, entropy, learned tokens), of which the entropy
+    is NaN."""
+    usual = {"logit_scale": 1.0, "final_logit_softcapping": None, "lm_head_bias": None, "shift_labels": None}
+    if labels is None or lm_head_weight.requires_grad or any(more.get(name) != value for name, value in usual.items()):
+        given = {"labels": labels, "num_items_in_batch": num_items_in_batch, **more}
+        return theirs(hidden_states, lm_head_weight, chunk_size, **given)  # type: ignore[no-any-return]
+    learned = labels[:, 1:] != -100
+    numbers = computed_in(hidden_states)
+    with torch.autocast("cpu", enabled=False):
+        hidden, head = hidden_states[:, :-1][learned].to(numbers), lm_head_weight.to(numbers)
+        total, right = CrossEntropy.apply(hidden, head, labels[:, 1:][learned])  # type: ignore[no-untyped-call]
+    count, unknown = learned.sum(), right.new_full((), float("nan"))
+    return total / (count.clamp(min=1) if num_items_in_batch is None else num_items_in_batch), right, unknown, count
