@@ -20,6 +20,7 @@ from typing import Any
 from medcot.engine import tracking
 from medcot.engine.backends.peft import PeftBackend
 from medcot.engine.train import callbacks, checkpoints, training
+from medcot.engine.train.fused import Fused
 from medcot.engine.train.inputs import Inputs
 from medcot.engine.train.memory_plan import Hardware
 from medcot.runs.store import RunStore
@@ -71,18 +72,20 @@ class NoStop:
 
 
 def bare(settings: RunSettings, folder: Path) -> None:
-    """The same arguments, model, adapter and records, and nothing of medcot around them."""
+    """The same arguments, model, adapter, records and fused products, and nothing of medcot around them."""
     inputs, backend, t = Inputs.of(settings, lambda _: None), PeftBackend(), settings.training
     base = backend.load(inputs.local, settings.model, max_length=t.max_length)
     model = backend.attach(base, settings.lora, seed=t.seed, checkpointing=t.gradient_checkpointing)
     sets = [training.as_dataset(part) for part in (inputs.train_set, inputs.validation)]
-    SFTTrainer(
+    trainer = SFTTrainer(
         model=model,
         args=training.trainer_arguments(settings, folder, base.dtype, Hardware(backend.memory, False, 0.0)),
         train_dataset=sets[0],
         eval_dataset=sets[1],
         processing_class=inputs.encoder.tokenizer,
-    ).train()
+    )
+    with Fused(model).in_place():
+        trainer.train()
 
 
 def main() -> None:
