@@ -1,6 +1,7 @@
 """The only place that imports torch, and only ever inside a worker process.
 
-Patches of other libraries' imports are here; those of transformers' layers are in decode/.
+Patches of other libraries' imports are here; those of transformers' layers are in decode/, and those of trl's loss and
+peft's layers in train/fused.py.
 """
 
 import functools

@@ -1,7 +1,8 @@
-"""Training's products on a CPU without what is computed twice, computed for nobody, or carried through memory alone.
+"""The loss and the LoRA layers of a training step, fused for a CPU.
 
-Of TRL's loss a fifth of a small model's step went into logits that were computed again for the backward pass, and into
-an entropy; of PEFT's LoRA layers a sixth into scaling, adding and adding again what a matrix product adds by itself.
+Of a small model's step, TRL spends a fifth on computing each logit a second time and on an entropy that nothing reads,
+and PEFT a sixth on scaling and adding what a matrix product adds by itself (trl 1.14.2, trl/trainer/sft_trainer.py,
+`_chunk`; peft 0.21.2, peft/tuners/lora/layer.py, `Linear.forward`).
 """
 
 from collections.abc import Iterator
@@ -34,7 +35,7 @@ class CrossEntropy(torch.autograd.Function):
             logits = (hidden[rows] @ head.t()).float()
             top, where = logits.max(1, keepdim=True)
             shares = logits.softmax(1)
-            # By the largest share, which cannot vanish.
+            # log(sum(exp(logits))), by the largest share: a label's own may underflow to 0.
             normalizer = top - shares.gather(1, where).log()
             total += (normalizer - logits.gather(1, labels[rows, None])).sum()
             right += (where[:, 0] == labels[rows]).sum()
