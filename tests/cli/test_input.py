@@ -59,7 +59,7 @@ def test_all_problems_of_settings_come_at_once(medcot, runs_dir, command):
 @pytest.mark.parametrize("command", ["train", "plan"])
 def test_processes_that_cannot_share_a_step_are_refused_with_all_else(medcot, runs_dir, command):
     result = medcot(command, "--processes", "3", "--set", "data.source=nowhere.jsonl", "--json")
-    problems = refused(result, "training.processes", "4 x 1 = 4", "one of 1, 2, 4", "nowhere.jsonl")
+    problems = refused(result, "training.processes", "2 x 2 = 4", "one of 1, 2, 4", "nowhere.jsonl")
     assert len(problems) == 2
     assert not runs_dir.exists()
 
