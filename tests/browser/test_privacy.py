@@ -38,6 +38,7 @@ def test_what_is_typed_is_written_nowhere(browsers, tuned, tmp_path):
         page.set_default_timeout(PATIENCE)
         page.on("request", lambda r: foreign.append(r.url) if is_foreign(r.url) else None)
         page.goto(f"http://127.0.0.1:{port}")
+        expect(page.locator("#runs .mc-run[aria-current='true']")).to_have_count(1)
         page.get_by_role("tab", name="Chat", exact=True).click()
         page.locator("#question textarea").fill(f"What is {CANARY}?")
         page.get_by_role("button", name="Ask both", exact=True).click()
