@@ -42,9 +42,8 @@ def no_trainer_but_sft() -> Iterator[None]:
     Unsloth rewrites each that it finds when it is imported itself, which took a third of its time.
     """
     spec = importlib.util.find_spec("trl")
-    folder = Path(spec.submodule_search_locations[0]) if spec and spec.submodule_search_locations else Path()
-    files = [file.relative_to(folder) for file in folder.glob("trainer/*_trainer.py")]
-    files += [file.relative_to(folder) for file in folder.glob("experimental/*/*_trainer.py")]
+    folders = [Path(folder) for folder in (spec and spec.submodule_search_locations) or []]
+    files = (file.relative_to(folder) for folder in folders for file in folder.rglob("*_trainer.py"))
     names = (".".join(("trl", *file.with_suffix("").parts)) for file in files)
     hidden = [n for n in names if n not in sys.modules and not n.endswith((".sft_trainer", ".base_trainer"))]
     sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]

@@ -16,7 +16,6 @@ from peft.tuners.lora import Linear
 from torch import Tensor, nn
 from trl.trainer import sft_trainer
 
-CHUNK = 256  # tokens whose logits are there at once, as in TRL's own loss
 theirs = sft_trainer._chunked_cross_entropy_loss
 
 
@@ -24,31 +23,32 @@ class CrossEntropy(torch.autograd.Function):
     """The summed cross-entropy of `hidden` (tokens, width) under a frozen head (vocabulary, width), for `labels`, and
     how many labels were the likeliest token.
 
-    Forward computes the gradient too, (softmax - one-hot) @ head, while a chunk's logits are there.
+    Forward computes the gradient too, (softmax - one-hot) @ head, while the logits of a chunk of tokens are there.
     """
 
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, head: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(ctx: Any, hidden: Tensor, head: Tensor, labels: Tensor, chunk: int) -> tuple[Tensor, Tensor]:
         right = hidden.new_zeros((), dtype=torch.float32)
         total, gradient = hidden.new_zeros((), dtype=torch.float32), torch.zeros_like(hidden)
-        for rows in torch.arange(len(labels)).split(CHUNK):
-            logits = (hidden[rows] @ head.t()).float()
+        chunks = zip(hidden.split(chunk), labels[:, None].split(chunk), gradient.split(chunk), strict=True)
+        for states, wanted, slope in chunks:
+            logits = (states @ head.t()).float()
             top, where = logits.max(1, keepdim=True)
             shares = logits.softmax(1)
             # log(sum(exp(logits))), by the largest share: a label's own may underflow to 0.
             normalizer = top - shares.gather(1, where).log()
-            total += (normalizer - logits.gather(1, labels[rows, None])).sum()
-            right += (where[:, 0] == labels[rows]).sum()
+            total += (normalizer - logits.gather(1, wanted)).sum()
+            right += (where == wanted).sum()
             if ctx.needs_input_grad[0]:
-                gradient[rows] = shares.to(head.dtype) @ head - head[labels[rows]]
+                slope.copy_(shares.to(head.dtype) @ head - head[wanted[:, 0]])
         ctx.save_for_backward(gradient)
         ctx.mark_non_differentiable(right)
         return total, right
 
     @staticmethod
-    def backward(ctx: Any, upstream: Tensor, _: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, upstream: Tensor, _: Tensor) -> tuple[Tensor, None, None, None]:
         (gradient,) = ctx.saved_tensors
-        return gradient * upstream.to(gradient.dtype), None, None
+        return gradient * upstream.to(gradient.dtype), None, None, None
 
 
 class LoraLinear(torch.autograd.Function):
@@ -139,6 +139,6 @@ def cross_entropy(
     numbers = computed_in(hidden_states)
     with torch.autocast("cpu", enabled=False):
         hidden, head = hidden_states[:, :-1][learned].to(numbers), lm_head_weight.to(numbers)
-        total, right = CrossEntropy.apply(hidden, head, labels[:, 1:][learned])  # type: ignore[no-untyped-call]
+        total, right = CrossEntropy.apply(hidden, head, labels[:, 1:][learned], chunk_size)  # type: ignore[no-untyped-call]
     count, unknown = learned.sum(), right.new_full((), float("nan"))
     return total / (count.clamp(min=1) if num_items_in_batch is None else num_items_in_batch), right, unknown, count

@@ -10,7 +10,7 @@ import itertools
 import math
 import random
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
@@ -95,7 +95,7 @@ class Trainer(SFTTrainer):  # type: ignore[misc]  # trl has no types here
         self._tokens = torch.zeros((), dtype=torch.int64, device=self.args.device)  # trained on, not yet in the state
         self._random = random_state()
         self._passes: Passes | None = None
-        self._fused = Fused(self.model) if self.args.use_cpu else None
+        self._fused = Fused(self.model).in_place if self.args.use_cpu else nullcontext
         if captured and self.accelerator.scaler is None:  # float16 scales its losses
             # Without DDP.
             self.accelerator.prepare_model = partial(self.accelerator.prepare_model, evaluation_mode=True)
@@ -126,7 +126,7 @@ class Trainer(SFTTrainer):  # type: ignore[misc]  # trl has no types here
 
     def log(self, logs: dict[str, float], *args: Any, **named: Any) -> None:
         self._count_tokens()
-        if self._fused:  # no entropy is computed
+        if self.args.use_cpu:  # no entropy is computed
             for metrics in self._metrics.values():
                 metrics.pop("entropy", None)
         super().log(logs, *args, **named)
@@ -180,15 +180,12 @@ class Trainer(SFTTrainer):  # type: ignore[misc]  # trl has no types here
             self._passes.begin()
 
     def _pass(self, model: Any, part: Batch, items: torch.Tensor | None) -> torch.Tensor:
-        with self._fusing():
+        with self._fused():
             if not self._passes or items is None:
                 loss: torch.Tensor = super().training_step(model, part, items)
                 return loss
             model.train()
             return self._passes.add(self._prepare_inputs(part), items, partial(loss_of, model))
-
-    def _fusing(self) -> AbstractContextManager[None]:
-        return self._fused.in_place() if self._fused else nullcontext()
 
     def prediction_step(self, model: Any, inputs: Batch, prediction_loss_only: bool, ignore_keys: Any = None) -> Any:
         """(loss, None, None); the loss is the mean over the tokens of the whole batch, also in parts."""
@@ -203,7 +200,7 @@ class Trainer(SFTTrainer):  # type: ignore[misc]  # trl has no types here
     def _predict(self, model: Any, inputs: Batch, ignore_keys: Any) -> Any:
         batches = list(parts(inputs, self.micro_batch))
         counts = [part["labels"][:, 1:].ne(-100).sum() for part in batches]
-        with self._fusing():
+        with self._fused():
             found = [super(Trainer, self).prediction_step(model, part, True, ignore_keys) for part in batches]
         if len(found) == 1:
             return found[0]

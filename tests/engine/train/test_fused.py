@@ -5,9 +5,10 @@ import torch
 from peft import LoraConfig, get_peft_model
 from trl.trainer import sft_trainer
 
-from medcot.engine.train.fused import CHUNK, Fused, cross_entropy, theirs
+from medcot.engine.train.fused import Fused, cross_entropy, theirs
 from tests.engine_tools import changed, steps, train
 
+CHUNK = sft_trainer._CHUNKED_LM_HEAD_CHUNK_SIZE
 CLOSE = {torch.float32: 1e-5, torch.bfloat16: 2e-2}
 
 
